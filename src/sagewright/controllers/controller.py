@@ -1,0 +1,112 @@
+"""The controller contract: a pure decision per kind, one shared loop (`controllers.loop`) that performs it.
+
+    load -> observe -> decide -> commit -> act -> wake
+
+`decide` gets all it needs as values (the snapshot, what was seen, the time) and answers with a Decision. The loop
+commits the new status before it acts, so every action must be safe to repeat, and `BackendUnavailable` leaves the
+resource alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from sagewright.core.ids import BackendName, Key, Kind, TransferId, WorkloadId
+from sagewright.store.resources import Resource, Tx
+from sagewright.workloads.observation import Observation
+from sagewright.workloads.transfer import CollectOutputs, StageInputs, TransferState
+from sagewright.workloads.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    backend: BackendName
+    workload: Workload
+    log_stream: tuple[str, str]  # log group and log stream that receive its lines
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    backend: BackendName
+    workload: WorkloadId
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    backend: BackendName
+    workload: WorkloadId
+
+
+@dataclass(frozen=True, slots=True)
+class StartTransfer:
+    transfer: StageInputs | CollectOutputs
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetTransfers:
+    ids: tuple[TransferId, ...]
+    root: Path
+
+
+Action: TypeAlias = Submit | Stop | Remove | StartTransfer | ForgetTransfers
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What the loop must look at before `decide`. `log_streams` says where a workload's lines go, so that the loop
+    can follow them again after a restart."""
+
+    workloads: Mapping[WorkloadId, BackendName] = field(default_factory=dict)
+    log_streams: Mapping[WorkloadId, tuple[str, str]] = field(default_factory=dict)
+    transfers: Collection[TransferId] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """How far the copier has come with one workload's lines."""
+
+    drained: bool  # the workload has exited and every line is in the stream, durably
+    tail: tuple[str, ...] = ()  # the last lines, for FailureReason
+    metrics: tuple[Mapping[str, Any], ...] = ()  # last value per metric definition, wire spelling
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen in one look. Absence from `workloads` is a fact: it does not exist."""
+
+    workloads: Mapping[WorkloadId, Observation] = field(default_factory=dict)
+    transfers: Mapping[TransferId, TransferState] = field(default_factory=dict)
+    logs: Mapping[WorkloadId, LogState] = field(default_factory=dict)
+    failure_files: Mapping[WorkloadId, str] = field(default_factory=dict)  # /opt/ml/output/failure, once exited
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`status` None = unchanged. `wake_in` None = nothing left to do (unless something is committed later)."""
+
+    status: Mapping[str, Any] | None = None
+    state: str | None = None
+    actions: tuple[Action, ...] = ()
+    forget: bool = False  # deletion carried out: drop the row
+    wake_in: timedelta | None = None
+    note: str = ""  # one line for the server's log: why
+
+
+S = TypeVar("S")
+
+
+class Controller(Protocol[S]):
+    @property
+    def kind(self) -> Kind: ...
+
+    def load(self, tx: Tx, key: Key) -> tuple[Resource, S] | None:
+        """The row and everything the decision needs; None when the row is gone."""
+        ...
+
+    def watch(self, snapshot: S) -> Watch: ...
+
+    def decide(self, snapshot: S, seen: Seen, now: datetime) -> Decision: ...

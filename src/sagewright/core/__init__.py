@@ -1,0 +1,1 @@
+"""Vocabulary that every layer shares. Imports the standard library only."""

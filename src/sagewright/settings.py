@@ -1,0 +1,124 @@
+"""Settings: nested frozen dataclasses, read once, from the command line and the environment. Nothing else reads either.
+
+Owns: every tunable with its unit, default and reason. Does not own: where files lie inside the data directory
+(`DataDir`, here too, because every layer above needs one answer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sagewright.core.ids import DEFAULT_ACCOUNT, DEFAULT_REGION, Account, Region
+
+DEFAULT_PORT = 8470
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """The only builder of paths in the data directory.
+
+    DATA/
+    ├── sagewright.db          the store (SQLite, WAL)
+    ├── blobs/                 object bytes
+    ├── streams/               log streams, append-only
+    ├── workloads/ID/          one workload's own folder: `ml` is its /opt/ml
+    ├── images/DIGEST/         folder images, as added
+    ├── environments/HASH/     built Python environments of folder images
+    ├── keys/                  master key, root credentials (mode 0600), certificate authority
+    ├── run/                   locks, sockets, status.json
+    └── server.log
+    """
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "sagewright.db"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    @property
+    def streams(self) -> Path:
+        return self.root / "streams"
+
+    @property
+    def workloads(self) -> Path:
+        return self.root / "workloads"
+
+    @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    @property
+    def environments(self) -> Path:
+        return self.root / "environments"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "server.log"
+
+    def create(self) -> None:
+        """Make every folder; `keys` and `run` for the owner only."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for folder in (self.blobs, self.streams, self.workloads, self.images, self.environments):
+            folder.mkdir(exist_ok=True)
+        for private in (self.keys, self.run):
+            private.mkdir(mode=0o700, exist_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    host: str = "127.0.0.1"
+    """Loopback: nothing is reachable from outside unless asked for."""
+    port: int = DEFAULT_PORT
+    gateways: int = 1
+    """Gateway processes that share the port. One is enough for a laptop."""
+    max_body: int = 16 * 1024 * 1024
+    """Bytes of a control-plane request body; streamed bodies (S3) have no limit here."""
+    max_clock_skew: float = 900.0
+    """Seconds between a signature's time and ours, as on AWS."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    full_pass: float = 5.0
+    """Seconds between passes over everything due, which make hints optional."""
+    poll: float = 1.0
+    """Seconds between looks at a running workload when no hint comes."""
+    backoff: tuple[float, float] = (0.2, 15.0)
+    """First and longest pause after a backend could not be reached, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    data: DataDir
+    account: Account = DEFAULT_ACCOUNT
+    region: Region = DEFAULT_REGION
+    server: ServerSettings = field(default_factory=ServerSettings)
+    controller: ControllerSettings = field(default_factory=ControllerSettings)
+    docker_host: str | None = None
+    """The engine's address (DOCKER_HOST); None = the platform's usual sockets."""
+    database_url: str | None = None
+    """SQLAlchemy URL; None = SQLite in the data directory."""
+    upstream_proxy: str | None = None
+    """A proxy that was set when the server started; foreign CONNECTs go through it."""
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """SAGEWRIGHT_DATA, else XDG_DATA_HOME/sagewright, else ~/.local/share/sagewright."""
+    if explicit := environ.get("SAGEWRIGHT_DATA"):
+        return Path(explicit).expanduser().absolute()
+    base = environ.get("XDG_DATA_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".local" / "share"
+    return Path(base) / "sagewright"

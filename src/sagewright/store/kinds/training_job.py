@@ -1,0 +1,108 @@
+"""Training jobs as rows.
+
+States (contract A.12):
+
+    InProgress ──► Completed
+        │  └─────► Failed
+        └► Stopping ──► Stopped
+
+`spec` is written by operations: the request as decoded, and the wishes to stop or delete.
+`status` is written by the controller: how far it has come. A wish to stop is never a status flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sagewright.core.ids import Account, Key, Kind, Region, ResourceName, arn
+
+KIND: Final = Kind("training-job")
+
+IN_PROGRESS, COMPLETED, FAILED, STOPPING, STOPPED = "InProgress", "Completed", "Failed", "Stopping", "Stopped"
+TERMINAL: Final = frozenset({COMPLETED, FAILED, STOPPED})
+MOVES: Final[Mapping[str, frozenset[str]]] = {
+    IN_PROGRESS: frozenset({IN_PROGRESS, STOPPING, COMPLETED, FAILED, STOPPED}),
+    STOPPING: frozenset({STOPPING, STOPPED, FAILED, COMPLETED}),
+    COMPLETED: frozenset({COMPLETED}),
+    FAILED: frozenset({FAILED}),
+    STOPPED: frozenset({STOPPED}),
+}
+
+LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
+
+
+def key(account: Account, region: Region, name: str) -> Key:
+    return Key(KIND, account, region, ResourceName(name))
+
+
+def job_arn(job: Key) -> str:
+    return arn("sagemaker", job.region, job.account, f"training-job/{job.name}")
+
+
+def output_uri(output_path: str, name: str, artifact: str) -> str:
+    """`<S3OutputPath>/<job>/output/<artifact>`, with a trailing slash of the path dropped (contract A.9)."""
+    return f"{output_path.rstrip('/')}/{name}/output/{artifact}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """Desired state. `image` is what the image name meant at creation (see `services.images`):
+    {"name": ..., "folder": null | {"name", "digest", "path", "entrypoint": [...], "requirements"}}."""
+
+    request: Mapping[str, Any]
+    image: Mapping[str, Any]
+    stop_requested_at: str | None = None  # core.clock.to_text
+    delete_requested: bool = False
+
+    def to_row(self) -> dict[str, Any]:
+        return {
+            "request": dict(self.request),
+            "image": dict(self.image),
+            "stop_requested_at": self.stop_requested_at,
+            "delete_requested": self.delete_requested,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> TrainingSpec:
+        return cls(row["request"], row["image"], row.get("stop_requested_at"), bool(row.get("delete_requested")))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStatus:
+    """Actual state. Times are `core.clock.to_text` strings, so that the row is plain JSON.
+
+    `secondary` is the SecondaryStatus; `transitions` is SecondaryStatusTransitions in wire spelling:
+    {"Status", "StartTime", "EndTime"?, "StatusMessage"}. `ending` is the terminal state being headed for once
+    outputs are collected: {"state", "secondary", "message", "failure_reason"?}.
+    `metrics` is FinalMetricDataList in wire spelling.
+    """
+
+    secondary: str = "Starting"
+    transitions: tuple[Mapping[str, Any], ...] = ()
+    attempt: int = 0
+    workload: str | None = None
+    backend: str | None = None
+    training_started_at: str | None = None
+    training_ended_at: str | None = None
+    ending: Mapping[str, Any] | None = None
+    failure_reason: str | None = None
+    exit_code: int | None = None
+    image_digest: str | None = None
+    written: tuple[str, ...] = ()
+    metrics: tuple[Mapping[str, Any], ...] = ()
+    cleaned: bool = False
+
+    def to_row(self) -> dict[str, Any]:
+        row: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        for name in ("transitions", "written", "metrics"):
+            row[name] = list(row[name])
+        return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> TrainingStatus:
+        values = {name: row[name] for name in cls.__slots__ if name in row}
+        for name in ("transitions", "written", "metrics"):
+            values[name] = tuple(values.get(name, ()))
+        return cls(**values)

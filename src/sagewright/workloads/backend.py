@@ -1,0 +1,80 @@
+"""The backend contract: five verbs and a description. `tests/suites/backend_suite.py` is the same as tests.
+
+Told as time cases:
+
+- *submit twice, or again after a restart*: same effect as once while the id is present. It returns when the
+  workload is accepted, not when it runs; a slow image pull shows as PREPARING.
+- *bad image, no such program, no such device*: not an exception from `submit` but an observation: EXITED, no
+  exit code, a cause and a message. `WorkloadRejected` is raised only for what can be seen without trying.
+- *observe(None)* returns everything that carries this installation's label, including what another process of
+  ours started. An id absent from a successful answer does not exist. Unknown is not gone: when the backend
+  cannot be reached, `BackendUnavailable` is raised and nothing may be concluded. Observing changes nothing.
+- *stop*: SIGTERM now, SIGKILL after the workload's stop_grace. Returns at once. Repeating it never shortens the
+  grace and never revives anything. Stopping or removing an unknown id is success.
+- *remove*: kills if need be, frees what the backend itself holds, forgets. Until then an EXITED workload stays
+  observable and its logs stay readable.
+- *logs*: every line from the first byte, stdout and stderr merged in order, exactly once for a reader who hands
+  back the cursor of the last record it kept, across restarts of ours and of the backend. Ends when the workload
+  has EXITED and all was given, or at once when the id is unknown.
+- *state* lives in the substrate (labels, record folders); in memory only what is safe to lose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+from sagewright.core.ids import BackendName, WorkloadId
+from sagewright.workloads.observation import Observation
+from sagewright.workloads.workload import Workload
+
+LogCursor = NewType("LogCursor", str)  # opaque to all but its backend; no white space in it
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One line, without its line feed, as raw bytes. `timestamp` is in milliseconds since the epoch."""
+
+    cursor: LogCursor
+    timestamp: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend is and can do on this machine, as data. `problem` is empty when it is ready to run."""
+
+    name: BackendName
+    available: bool
+    problem: str = ""  # why not available, and how to mend it
+    version: str = ""
+    cpus: int = 1
+    memory: int = 0  # bytes
+    gpus: int = 0
+    real_opt_ml: bool = True  # False: /opt/ml is not the real path, SAGEMAKER_BASE_DIR is set instead
+    details: Mapping[str, str] | None = None
+
+
+class ComputeBackend(Protocol):
+    """Runs workloads. A translator, not an actor: it holds no truth."""
+
+    async def describe(self) -> Capabilities:
+        """Never raises: an unreachable engine is `available=False` with the reason."""
+        ...
+
+    async def submit(self, workload: Workload) -> None: ...
+
+    async def observe(self, ids: Collection[WorkloadId] | None = None) -> Mapping[WorkloadId, Observation]: ...
+
+    async def stop(self, workload: WorkloadId) -> None: ...
+
+    async def remove(self, workload: WorkloadId) -> None: ...
+
+    def logs(self, workload: WorkloadId, *, after: LogCursor | None = None) -> AsyncIterator[LogRecord]: ...
+
+    def hints(self) -> AsyncIterator[WorkloadId]:
+        """Ids worth looking at sooner. May drop, may repeat, may be empty; never the only way to learn."""
+        ...
+
+    async def aclose(self) -> None: ...

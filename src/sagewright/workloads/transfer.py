@@ -1,0 +1,87 @@
+"""Transfers: moving inputs to a workload's folder and outputs back to the object store.
+
+A transfer is a step that the controller sees, never hidden in a backend. It is named before it is started,
+may be started again at any time with the same effect, and is observed like a workload. The implementation is
+`sagewright.staging`; controllers know only this contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from sagewright.core.ids import Account, Region, TransferId
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelInput:
+    """One File channel fed from an S3 key prefix (container contract A.8)."""
+
+    channel: str
+    s3_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageInputs:
+    """Make `root` (it becomes /opt/ml) ready: the folder tree, `files`, and every channel's objects.
+
+    `files` maps a path relative to `root` to its content. Done means all of it is there; a transfer that was
+    cut off leaves nothing that a later one would trust.
+    """
+
+    id: TransferId
+    account: Account
+    region: Region
+    root: Path
+    files: Mapping[str, bytes]
+    folders: tuple[str, ...]
+    channels: tuple[ChannelInput, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectOutputs:
+    """Archive folders of `root` into objects: `model` → `<output>/model.tar.gz`, `output/data` → `output.tar.gz`.
+
+    An empty folder makes no object (contract A.9). Each object appears whole or not at all.
+    `archives` maps a folder relative to `root` to the S3 URI to write.
+    """
+
+    id: TransferId
+    account: Account
+    region: Region
+    root: Path
+    archives: Mapping[str, str]
+
+
+class TransferPhase(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferState:
+    """`message` is the reason when FAILED. `written` are the S3 URIs that a collection made."""
+
+    id: TransferId
+    phase: TransferPhase
+    message: str = ""
+    bytes_moved: int = 0
+    bytes_total: int | None = None
+    written: tuple[str, ...] = ()
+
+
+class Transfers(Protocol):
+    """Starts and observes transfers. `observe` omits ids it knows nothing of: those were never started, or their
+    process died, and may simply be started (again)."""
+
+    def start(self, transfer: StageInputs | CollectOutputs) -> None: ...
+
+    def observe(self, ids: Collection[TransferId]) -> Mapping[TransferId, TransferState]: ...
+
+    def forget(self, ids: Collection[TransferId], root: Path) -> None:
+        """Stop what still runs for them, free what they hold on disk, and remove `root`."""
+        ...

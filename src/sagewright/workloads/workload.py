@@ -1,0 +1,79 @@
+"""A workload: one container (or process, or pod) to run, told completely, so that a backend asks nobody.
+
+Owns: the values a controller hands to a backend.
+Does not own: how SageMaker's contract becomes such a value (`workloads.container`), or how it is run (backends).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from sagewright.core.ids import WorkloadId
+
+
+@dataclass(frozen=True, slots=True)
+class FolderImage:
+    """An image for the process backend: a folder, how to start it, and what it needs installed.
+
+    `path` is the stored copy (never changed after it was added); `digest` is `sha256:...` over its content,
+    the entrypoint and the requirements, so that one digest is one environment.
+    """
+
+    name: str
+    digest: str
+    path: Path
+    entrypoint: tuple[str, ...]
+    requirements: str = ""  # text of a pip requirements file; "" = only what the interpreter ships
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """The image as the user named it; `folder` is set when that name is a folder image of ours."""
+
+    name: str
+    folder: FolderImage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host folder visible in the container at `target`."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Limits. None = no limit of its own (the machine's). Memory and shm are bytes; cpus may be fractional."""
+
+    cpus: float | None = None
+    memory: int | None = None
+    shared_memory: int | None = None
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Everything needed to run one container.
+
+    `entrypoint` None keeps the image's own ENTRYPOINT; a tuple replaces ENTRYPOINT and drops CMD
+    (container contract A.1). `arguments` replace CMD; None keeps the image's CMD.
+    `stop_grace` is the time between SIGTERM and SIGKILL.
+    """
+
+    id: WorkloadId  # chosen by the controller and stored before use
+    image: ImageRef
+    entrypoint: tuple[str, ...] | None
+    arguments: tuple[str, ...] | None
+    env: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    resources: Resources = Resources()
+    hostname: str = ""
+    network_isolation: bool = False
+    ports: tuple[int, ...] = ()
+    stop_grace: timedelta = timedelta(seconds=120)
+    labels: Mapping[str, str] = field(default_factory=dict)  # informational; shown in the engine's own tools
