@@ -7,7 +7,7 @@ Owns: every tunable with its unit, default and reason. Does not own: where files
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagewright.core.ids import DEFAULT_ACCOUNT, DEFAULT_REGION, Account, Region
@@ -99,6 +99,10 @@ class ControllerSettings:
     """Seconds between looks at a running workload when no hint comes."""
     backoff: tuple[float, float] = (0.2, 15.0)
     """First and longest pause after a backend could not be reached, in seconds."""
+    unreachable_limit: float = 600.0
+    """Seconds without a backend after which its jobs fail: longer than a restart or an upgrade of the engine takes."""
+    parallel: int = 16
+    """Resources looked at at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,10 @@ class Settings:
     """SQLAlchemy URL; None = SQLite in the data directory."""
     upstream_proxy: str | None = None
     """A proxy that was set when the server started; foreign CONNECTs go through it."""
+    outer_bundle: Path | None = None
+    """The certificate bundle that was set when the server started; ours is added to it. None = the machine's."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """The environment as it was at the start, for tools that we run for the user (package installation)."""
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
@@ -122,3 +130,18 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
         return Path(explicit).expanduser().absolute()
     base = environ.get("XDG_DATA_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".local" / "share"
     return Path(base) / "sagewright"
+
+
+def read_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """`settings` with what the environment adds: the engine's address, an outer proxy, an outer certificate bundle."""
+    proxy = environ.get("HTTPS_PROXY") or environ.get("https_proxy")
+    bundle = environ.get("AWS_CA_BUNDLE") or environ.get("SSL_CERT_FILE")
+    own = (settings.data.keys / "bundle.pem").absolute()
+    ours = f":{settings.server.port}"
+    return replace(
+        settings,
+        docker_host=environ.get("DOCKER_HOST") or settings.docker_host,
+        upstream_proxy=proxy if proxy and not proxy.rstrip("/").endswith(ours) else None,
+        outer_bundle=Path(bundle) if bundle and Path(bundle) != own and Path(bundle).exists() else None,
+        environ=dict(environ),
+    )

@@ -76,7 +76,8 @@ class TrainingStatus:
     `secondary` is the SecondaryStatus; `transitions` is SecondaryStatusTransitions in wire spelling:
     {"Status", "StartTime", "EndTime"?, "StatusMessage"}. `ending` is the terminal state being headed for once
     outputs are collected: {"state", "secondary", "message", "failure_reason"?}.
-    `metrics` is FinalMetricDataList in wire spelling.
+    `metrics` is FinalMetricDataList in wire spelling. `unreachable_since` is when the backend was first found not to
+    answer, while it does not.
     """
 
     secondary: str = "Starting"
@@ -93,6 +94,7 @@ class TrainingStatus:
     written: tuple[str, ...] = ()
     metrics: tuple[Mapping[str, Any], ...] = ()
     cleaned: bool = False
+    unreachable_since: str | None = None
 
     def to_row(self) -> dict[str, Any]:
         row: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}

@@ -1,0 +1,34 @@
+# `make demo` and `make test` need Python 3.11, make, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_DATA ?= .demo-data
+
+.PHONY: help setup demo test check bench clean
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.stamp ## make the virtual environment
+
+$(VENV)/.stamp: pyproject.toml scripts/setup
+	@PYTHON="$(PYTHON)" scripts/setup "$(VENV)"
+	@touch $@
+
+demo: setup ## train a real image classifier on this machine, now
+	@$(BIN)/sagewright demo --data $(DEMO_DATA)
+
+check: setup ## formatting, lint, types, layers
+	@scripts/check
+
+test: setup check ## everything: sets up an engine and the official clients, then runs every test
+	@scripts/engine
+	@scripts/images
+	@scripts/sdk-venvs
+	@$(BIN)/pytest
+
+bench: setup ## the measured claims, one script each
+	@scripts/bench
+
+clean: ## remove what setup and demo made
+	rm -rf $(VENV) $(DEMO_DATA)

@@ -1,0 +1,167 @@
+"""The command table. Each command imports what it needs when it runs, so that `sagewright` starts quickly."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sagewright import __version__
+from sagewright.core.errors import SagewrightError
+
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Data directory. Default: $SAGEWRIGHT_DATA or ~/.local/share/sagewright.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+app = typer.Typer(
+    name="sagewright",
+    help="Run SageMaker code and SageMaker containers, unchanged, on this machine.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+image = typer.Typer(help="Folder images: run a plain folder as an image, no container engine needed.")
+app.add_typer(image, name="image", no_args_is_help=True)
+
+
+def main() -> None:
+    """Entry point. An error that we raise on purpose is one line; anything else is a bug and shows itself."""
+    try:
+        app()
+    except SagewrightError as error:
+        print(f"sagewright: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sagewright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """`--version` is handled by its own callback."""
+
+
+@app.command()
+def up(
+    data: Data = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. Default: as last time, or 8470.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
+    gateways: Annotated[int, typer.Option(help="Gateway processes that share the port.", min=1, max=64)] = 1,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it answers.")] = False,
+) -> None:
+    """Start Sagewright."""
+    from sagewright.cli import server
+
+    server.up(data, port, host, gateways, detach)
+
+
+@app.command()
+def down(data: Data = None) -> None:
+    """Stop Sagewright. Jobs that run go on, and are taken up again by the next `up`."""
+    from sagewright.cli import server
+
+    server.down(data)
+
+
+@app.command()
+def status(data: Data = None, as_json: AsJson = False) -> None:
+    """Is it running, where, and what can it run?"""
+    from sagewright.cli import server
+
+    server.status(data, as_json)
+
+
+@app.command()
+def env(
+    data: Data = None,
+    no_proxy: Annotated[bool, typer.Option("--no-proxy", help="Leave HTTPS_PROXY out.")] = False,
+) -> None:
+    """Print the settings for AWS clients: eval "$(sagewright env)"."""
+    from sagewright.cli import environment
+
+    environment.env(data, no_proxy)
+
+
+@app.command()
+def jobs(
+    data: Data = None,
+    as_json: AsJson = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.", min=1, max=100)] = 20,
+) -> None:
+    """List training jobs, newest first."""
+    from sagewright.cli import jobs as commands
+
+    commands.jobs(data, as_json, limit)
+
+
+@app.command()
+def logs(
+    job: Annotated[str, typer.Argument(help="Training job name.")],
+    data: Data = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+) -> None:
+    """Print a job's log."""
+    from sagewright.cli import jobs as commands
+
+    commands.logs(data, job, follow)
+
+
+@app.command()
+def doctor(data: Data = None, as_json: AsJson = False) -> None:
+    """What works on this machine, and how to mend what does not."""
+    from sagewright.cli import doctor as command
+
+    command.doctor(data, as_json)
+
+
+@app.command()
+def demo(
+    data: Data = None,
+    docker: Annotated[bool, typer.Option("--docker", help="Build and run the example as a Docker image.")] = False,
+    base_image: Annotated[str, typer.Option(help="With --docker: a base image that has Python.")] = "python:3.11-slim",
+) -> None:
+    """Train a real image classifier, end to end, on this machine, now."""
+    from sagewright.cli import demo as command
+
+    command.demo(data, docker, base_image)
+
+
+@image.command("add")
+def image_add(
+    folder: Annotated[Path, typer.Argument(help="The folder that is the image.")],
+    name: Annotated[str, typer.Option(help="The name that jobs use as their image.")],
+    entrypoint: Annotated[str, typer.Option(help="The program and its first arguments; `train` is added.")],
+    requirements: Annotated[Path | None, typer.Option(help="A pip requirements file to install.")] = None,
+    data: Data = None,
+) -> None:
+    """Register a folder as an image."""
+    from sagewright.cli import images
+
+    images.add(data, folder, name, entrypoint, requirements)
+
+
+@image.command("list")
+def image_list(data: Data = None, as_json: AsJson = False) -> None:
+    """List folder images."""
+    from sagewright.cli import images
+
+    images.show(data, as_json)
+
+
+@image.command("remove")
+def image_remove(name: Annotated[str, typer.Argument(help="The image's name.")], data: Data = None) -> None:
+    """Forget a folder image. Jobs made from it are not touched."""
+    from sagewright.cli import images
+
+    images.remove(data, name)

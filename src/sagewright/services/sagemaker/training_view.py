@@ -1,0 +1,120 @@
+"""How a training job's row looks to a client: DescribeTrainingJob and the list summary. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sagewright.core.clock import from_text
+from sagewright.services.service import Response
+from sagewright.store.kinds import training_job as kind
+from sagewright.store.resources import Resource
+
+_ECHOED = (
+    "HyperParameters",
+    "RoleArn",
+    "InputDataConfig",
+    "ResourceConfig",
+    "VpcConfig",
+    "CheckpointConfig",
+    "DebugHookConfig",
+    "DebugRuleConfigurations",
+    "TensorBoardOutputConfig",
+    "ExperimentConfig",
+    "ProfilerRuleConfigurations",
+    "Environment",
+    "RetryStrategy",
+    "RemoteDebugConfig",
+    "InfraCheckConfig",
+)
+
+
+def describe(job: Resource) -> Response:
+    """Every member that clients index is present (compat-surface 1.4): KmsKeyId "", defaults filled in."""
+    request: Mapping[str, Any] = job.spec["request"]
+    status: Mapping[str, Any] = job.status
+    shown: dict[str, Any] = {name: request[name] for name in _ECHOED if name in request}
+    shown.update(
+        TrainingJobName=job.key.name,
+        TrainingJobArn=kind.job_arn(job.key),
+        ModelArtifacts={"S3ModelArtifacts": _model_uri(job)},
+        TrainingJobStatus=job.state,
+        SecondaryStatus=status["secondary"],
+        AlgorithmSpecification=_algorithm(request["AlgorithmSpecification"]),
+        OutputDataConfig={"KmsKeyId": "", "CompressionType": "GZIP", **request["OutputDataConfig"]},
+        StoppingCondition={"MaxRuntimeInSeconds": 86400, **request.get("StoppingCondition", {})},
+        CreationTime=job.created_at,
+        LastModifiedTime=job.changed_at,
+        SecondaryStatusTransitions=[_transition(entry) for entry in status["transitions"]],
+        EnableNetworkIsolation=request.get("EnableNetworkIsolation", False),
+        EnableInterContainerTrafficEncryption=request.get("EnableInterContainerTrafficEncryption", False),
+        EnableManagedSpotTraining=request.get("EnableManagedSpotTraining", False),
+        ProfilingStatus="Disabled",
+    )
+    if profiler := request.get("ProfilerConfig"):
+        shown["ProfilerConfig"] = profiler
+    if reason := status.get("failure_reason"):
+        shown["FailureReason"] = reason
+    if metrics := status.get("metrics"):
+        shown["FinalMetricDataList"] = [_metric(metric) for metric in metrics]
+    shown.update(_times(job))
+    return shown
+
+
+def summarize(job: Resource) -> dict[str, Any]:
+    """One TrainingJobSummary."""
+    summary: dict[str, Any] = {
+        "TrainingJobName": job.key.name,
+        "TrainingJobArn": kind.job_arn(job.key),
+        "CreationTime": job.created_at,
+        "LastModifiedTime": job.changed_at,
+        "TrainingJobStatus": job.state,
+        "SecondaryStatus": job.status["secondary"],
+    }
+    if ended := _moment(job.status.get("training_ended_at")):
+        summary["TrainingEndTime"] = ended
+    return summary
+
+
+def _model_uri(job: Resource) -> str:
+    return kind.output_uri(job.spec["request"]["OutputDataConfig"]["S3OutputPath"], job.key.name, "model.tar.gz")
+
+
+def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
+    return {"EnableSageMakerMetricsTimeSeries": False, **algorithm}
+
+
+def _times(job: Resource) -> dict[str, Any]:
+    """Start, end, and the whole seconds between them (at least 1, as the API's minimum says)."""
+    started = _moment(job.status.get("training_started_at"))
+    ended = _moment(job.status.get("training_ended_at"))
+    shown: dict[str, Any] = {}
+    if started:
+        shown["TrainingStartTime"] = started
+    if ended:
+        shown["TrainingEndTime"] = ended
+    if started and ended:
+        seconds = max(1, round((ended - started).total_seconds()))
+        shown["TrainingTimeInSeconds"] = seconds
+        shown["BillableTimeInSeconds"] = seconds  # per instance: clients multiply
+    return shown
+
+
+def _transition(entry: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {
+        "Status": entry["Status"],
+        "StartTime": from_text(entry["StartTime"]),
+        "StatusMessage": entry["StatusMessage"],
+    }
+    if entry.get("EndTime"):
+        shown["EndTime"] = from_text(entry["EndTime"])
+    return shown
+
+
+def _metric(metric: Mapping[str, Any]) -> dict[str, Any]:
+    return {"MetricName": metric["MetricName"], "Value": metric["Value"], "Timestamp": from_text(metric["Timestamp"])}
+
+
+def _moment(text: str | None) -> datetime | None:
+    return from_text(text) if text else None
