@@ -1,4 +1,4 @@
-"""A real server on a real port, as a user starts it: through the `sagewright` command, in a data directory of its own."""
+"""A real server on a real port, started as a user does it: by `sagewright up`, in a data directory of its own."""
 
 from __future__ import annotations
 
