@@ -16,21 +16,32 @@ from support.server import Server, plain_environment
 PROGRAM = Path(__file__).parent / "program"
 SCRIPTS = Path(__file__).parent / "scripts"
 DOCKER_IMAGE = "sagewright-test/program:1"
+BOTO3_IMAGE = "sagewright-test/program-boto3:1"
 
 
 @pytest.fixture(scope="session")
 def docker_image() -> str:
     """The test program as a Docker image, built by the docker command as a user would."""
-    if subprocess.run(["docker", "image", "inspect", "sagewright-test/python:3.11"], capture_output=True).returncode:
-        pytest.skip("no Docker engine with sagewright-test/python:3.11 (scripts/engine, scripts/images)")
+    return _build(DOCKER_IMAGE, "sagewright-test/python:3.11")
+
+
+@pytest.fixture(scope="session")
+def boto3_image() -> str:
+    """The same, with boto3 inside."""
+    return _build(BOTO3_IMAGE, "sagewright-test/sklearn:1")
+
+
+def _build(name: str, base: str) -> str:
+    if subprocess.run(["docker", "image", "inspect", base], capture_output=True).returncode:
+        pytest.skip(f"no Docker engine with {base} (scripts/engine, scripts/images)")
     built = subprocess.run(
-        ["docker", "build", "-q", "-t", DOCKER_IMAGE, str(PROGRAM)],
+        ["docker", "build", "-q", "-t", name, "--build-arg", f"BASE={base}", str(PROGRAM)],
         capture_output=True,
         text=True,
         env={**os.environ, "DOCKER_BUILDKIT": "0"},
     )
     assert built.returncode == 0, built.stderr
-    return DOCKER_IMAGE
+    return name
 
 
 @pytest.fixture

@@ -163,3 +163,23 @@ def test_out_of_memory_is_said(server: Server, docker_image: str) -> None:
     )
     assert job["TrainingJobStatus"] == "Failed"
     assert "memory" in job["FailureReason"]
+
+
+@pytest.mark.docker
+def test_a_container_uses_aws_as_its_execution_role(server: Server, boto3_image: str) -> None:
+    jobs = Jobs(server, boto3_image, "inside")
+    name = jobs.create("s3", HyperParameters={"behaviour": "s3", "bucket": BUCKET})
+    job = jobs.end(name)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert "assumed-role/SageMakerRole/SageMaker" in server.run("logs", name).stdout
+    assert jobs.s3.get_object(Bucket=BUCKET, Key="from-inside")["Body"].read() == b"hello"
+
+
+@pytest.mark.docker
+def test_an_isolated_container_has_no_keys_and_no_network(server: Server, boto3_image: str) -> None:
+    jobs = Jobs(server, boto3_image, "isolated")
+    job = jobs.end(
+        jobs.create("s3", HyperParameters={"behaviour": "s3", "bucket": BUCKET}, EnableNetworkIsolation=True)
+    )
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "Unable to locate credentials" in job["FailureReason"]

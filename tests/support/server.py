@@ -74,13 +74,20 @@ class Server:
         )
 
     def kill_everything(self) -> None:
-        """SIGKILL for every process of the server, as a power cut would have it."""
-        for pid in self.status()["pids"]:
+        """SIGKILL for every process of the server, and for whatever else has its data directory on its command line."""
+        found = {int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if self._is_ours(path)}
+        for pid in {*self.status()["pids"], *found}:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         wait_for(lambda: not self.status()["running"], "the server's processes are gone")
+
+    def _is_ours(self, command_line: Path) -> bool:
+        try:
+            return str(self.data).encode() in command_line.read_bytes()
+        except OSError:
+            return False
 
     def stop(self) -> None:
         self.run("down", check=False)

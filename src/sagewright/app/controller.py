@@ -46,7 +46,10 @@ async def _run(settings: Settings) -> None:
     backends = compose.backends(settings, keyring)
     transfers = LocalTransfers(LocalObjects(store, FileBlobs(data.blobs)), data.workloads)
     changes = ChangeReceiver(data.changes)
-    endpoints = {BackendName("process"): url(settings)}
+    endpoints = {
+        BackendName("process"): url(settings),
+        BackendName("docker"): f"http://host.docker.internal:{settings.server.port}",
+    }
     parts = Parts(
         store=store,
         streams=LogStreams(data.streams),

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ def save_settings(settings: Settings) -> None:
             "host": settings.server.host,
             "port": settings.server.port,
             "gateways": settings.server.gateways,
+            "proxy_networks": list(settings.server.proxy_networks),
             "docker_host": settings.docker_host,
             "database_url": settings.database_url,
             "upstream_proxy": settings.upstream_proxy,
@@ -53,7 +54,12 @@ def load_settings(data: DataDir) -> Settings:
     if not path.exists():
         return Settings(data)
     kept = json.loads(path.read_text())
-    server = replace(ServerSettings(), host=kept["host"], port=kept["port"], gateways=kept["gateways"])
+    server = ServerSettings(
+        host=kept["host"],
+        port=kept["port"],
+        gateways=kept["gateways"],
+        proxy_networks=tuple(kept.get("proxy_networks", ())),
+    )
     return Settings(
         data,
         account=Account(kept["account"]),

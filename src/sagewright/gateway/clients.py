@@ -10,7 +10,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
@@ -49,13 +49,22 @@ def may_use_proxy(peer: str, local: str, networks: Sequence[Network]) -> bool:
 
 def container_bridges() -> list[Network]:
     """The networks of this machine's bridges that no hardware is plugged into: container networks. Linux only."""
+    return [interface.network for interface in _bridges()]
+
+
+def bridge_addresses() -> list[str]:
+    """This machine's own addresses on those bridges: where containers reach it."""
+    return [str(interface.ip) for interface in _bridges()]
+
+
+def _bridges() -> list[IPv4Interface]:
     if not _INTERFACES.is_dir():
         return []
     found = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for interface in _INTERFACES.iterdir():
             if (interface / "bridge").is_dir() and not _has_hardware(interface):
-                found += _network_of(probe, interface.name)
+                found += _address_of(probe, interface.name)
     return found
 
 
@@ -65,15 +74,15 @@ def _has_hardware(bridge: Path) -> bool:
     return any((bridge.parent / port / "device").exists() for port in ports)
 
 
-def _network_of(probe: socket.socket, interface: str) -> list[Network]:
-    """The interface's IPv4 network; none when it has no address."""
+def _address_of(probe: socket.socket, interface: str) -> list[IPv4Interface]:
+    """The interface's IPv4 address with its network; none when it has no address."""
     request = struct.pack("256s", interface[:15].encode())
     try:
         address = fcntl.ioctl(probe, _GET_ADDRESS, request)[20:24]
         mask = fcntl.ioctl(probe, _GET_NETMASK, request)[20:24]
     except OSError:
         return []
-    return [ip_interface(f"{socket.inet_ntoa(address)}/{socket.inet_ntoa(mask)}").network]
+    return [IPv4Interface(f"{socket.inet_ntoa(address)}/{socket.inet_ntoa(mask)}")]
 
 
 def _plain(address: str) -> str:

@@ -27,7 +27,7 @@ from uvicorn.server import ServerState
 from sagewright.core.errors import SettingsError
 from sagewright.gateway.asgi import Application, AsgiApp
 from sagewright.gateway.authority import Authority
-from sagewright.gateway.clients import parse_networks
+from sagewright.gateway.clients import bridge_addresses, is_loopback, parse_networks
 from sagewright.gateway.front import Front, Frontage
 from sagewright.gateway.http import KEEP_ALIVE, Connection, GatewayHttp
 from sagewright.gateway.upstream import OuterProxy, Outside
@@ -36,6 +36,7 @@ from sagewright.settings import Settings
 DRAIN_LIMIT: Final = 8.0  # seconds for requests under way; the supervisor kills after ten
 _FLUSH_LIMIT: Final = 1.0  # seconds for the last bytes to reach their clients
 _BACKLOG: Final = 2048
+_BRIDGES: Final = 5.0  # seconds between looks for container bridges
 _log = logging.getLogger("sagewright.gateway")
 
 
@@ -92,17 +93,52 @@ async def serve(
     loop = asyncio.get_running_loop()
     shared = _share(application, settings, authority, loop)
     server = await loop.create_server(lambda: Front(shared.frontage, loop), sock=listener, backlog=_BACKLOG)
-    background = (loop.create_task(_tick(shared, loop)), loop.create_task(_prepare(authority, loop)))
+    bridges = _Bridges(listener.getsockname(), lambda: Front(shared.frontage, loop))
+    background = (
+        loop.create_task(_tick(shared, loop)),
+        loop.create_task(_prepare(authority, loop)),
+        loop.create_task(bridges.follow(loop)),
+    )
     try:
         if ready is not None:
             ready()
         await stop.wait()
     finally:
         server.close()
+        bridges.close()
         await _drain(shared, loop)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+
+
+class _Bridges:
+    """Listens on this machine's container bridges too, so that containers reach a server that is on loopback only.
+
+    A bridge may come (an engine starts) or go at any time. Several gateways share each address (SO_REUSEPORT).
+    """
+
+    def __init__(self, main: tuple[str, int], protocol: Callable[[], Front]) -> None:
+        self._port = main[1]
+        self._wanted = is_loopback(main[0])  # any other address was chosen by the user, and is all there is
+        self._protocol = protocol
+        self._servers: dict[str, asyncio.Server] = {}
+
+    async def follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._wanted:
+            present = set(bridge_addresses())
+            for gone in self._servers.keys() - present:
+                self._servers.pop(gone).close()
+            for address in present - self._servers.keys():
+                with contextlib.suppress(OSError):  # another program has that port there: its containers go without
+                    self._servers[address] = await loop.create_server(
+                        self._protocol, address, self._port, backlog=_BACKLOG, reuse_port=True
+                    )
+            await asyncio.sleep(_BRIDGES)
+
+    def close(self) -> None:
+        for server in self._servers.values():
+            server.close()
 
 
 async def _serve_until_signal(

@@ -1,6 +1,6 @@
 """A user's training program for the end-to-end tests: what it does is told by hyperparameters (all of them strings).
 
-behaviour: ok | fail | fail-file | count | sleep | signal | memory
+behaviour: ok | fail | fail-file | count | sleep | signal | memory | s3
 """
 
 import json
@@ -28,6 +28,7 @@ def main() -> int:
         "sleep": sleep,
         "signal": die,
         "memory": memory,
+        "s3": s3,
     }[behaviour](parameters)
 
 
@@ -92,6 +93,15 @@ def memory(parameters: dict) -> int:
     hoard = []
     while True:
         hoard.append(bytearray(64 * 1024 * 1024))
+
+
+def s3(parameters: dict) -> int:
+    """Uses AWS from the inside, with nothing but what the container was given."""
+    import boto3
+
+    print(boto3.client("sts").get_caller_identity()["Arn"], flush=True)
+    boto3.client("s3").put_object(Bucket=parameters["bucket"], Key="from-inside", Body=b"hello")
+    return 0
 
 
 if __name__ == "__main__":

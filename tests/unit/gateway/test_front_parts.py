@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -167,8 +168,10 @@ def test_a_bridge_with_a_network_card_in_it_is_no_container_network(
         (tmp_path / bridge / "brif" / port).mkdir(parents=True)
         (tmp_path / port / "device" if is_card else tmp_path / port).mkdir(parents=True)
     monkeypatch.setattr(clients, "_INTERFACES", tmp_path)
-    monkeypatch.setattr(clients, "_network_of", lambda _, name: [name])
-    assert clients.container_bridges() == ["docker0"]
+    addresses = {"docker0": IPv4Interface("172.17.0.1/16"), "br0": IPv4Interface("192.168.1.5/24")}
+    monkeypatch.setattr(clients, "_address_of", lambda _, name: [addresses[name]])
+    assert clients.container_bridges() == [IPv4Network("172.17.0.0/16")]
+    assert clients.bridge_addresses() == ["172.17.0.1"]
 
 
 def test_looking_for_container_bridges_works_on_this_machine() -> None:
