@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Final
 
 import uvloop
 
 from sagewright.app import child, compose, state
 from sagewright.app.supervisor import url
+from sagewright.blobs.base import BlobStore
 from sagewright.blobs.files import FileBlobs
 from sagewright.blobs.streams import LogStreams
 from sagewright.controllers.process import Parts, run_controller
 from sagewright.controllers.training_jobs import TrainingController
 from sagewright.core.clock import SystemClock
 from sagewright.core.credentials import Keyring
+from sagewright.core.errors import BlobError, StoreError
 from sagewright.core.ids import BackendName
 from sagewright.objects.local import LocalObjects
+from sagewright.objects.sweep import sweep
 from sagewright.settings import Settings
 from sagewright.staging.transfers import LocalTransfers
 from sagewright.store.changes import ChangeReceiver
+from sagewright.store.resources import Store
 from sagewright.workloads.backend import ComputeBackend
 
 _DESCRIBE: Final = 30.0  # seconds between looks at what the backends can do
+_SWEEP: Final = 3600.0  # seconds between sweeps for orphaned object content
+_GRACE: Final = timedelta(hours=1)  # content younger than this may still be on its way to a row
 _PREDECESSOR: Final = 15.0  # seconds that a predecessor may take to leave
+
+_log: Final = logging.getLogger("sagewright.controller")
 
 
 def main() -> None:
@@ -44,7 +54,8 @@ async def _run(settings: Settings) -> None:
     keyring = Keyring.open(data.keys)
     store = compose.open_store(settings)
     backends = compose.backends(settings, keyring)
-    transfers = LocalTransfers(LocalObjects(store, FileBlobs(data.blobs)), data.workloads)
+    blobs = FileBlobs(data.blobs)
+    transfers = LocalTransfers(LocalObjects(store, blobs), data.workloads)
     changes = ChangeReceiver(data.changes)
     endpoints = {
         BackendName("process"): url(settings),
@@ -63,11 +74,15 @@ async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    describing = asyncio.create_task(_describe(settings, backends))
+    chores = (
+        asyncio.create_task(_describe(settings, backends)),
+        asyncio.create_task(_sweep(store, blobs)),
+    )
     try:
         await run_controller(parts, stop)
     finally:
-        describing.cancel()
+        for chore in chores:
+            chore.cancel()
         changes.close()
         for backend in backends.values():
             await backend.aclose()
@@ -80,6 +95,16 @@ async def _describe(settings: Settings, backends: Mapping[BackendName, ComputeBa
         found = [asdict(await backend.describe()) for backend in backends.values()]
         state.save_backends(settings.data, found)
         await asyncio.sleep(_DESCRIBE)
+
+
+async def _sweep(store: Store, blobs: BlobStore) -> None:
+    """Free object bytes that no row names: what a crash left between writing bytes and committing the row."""
+    while True:
+        try:
+            await asyncio.to_thread(sweep, store, blobs, _GRACE)
+        except (StoreError, BlobError) as error:
+            _log.warning("the sweep for orphaned object content was given up until the next one: %s", error)
+        await asyncio.sleep(_SWEEP)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,12 @@ def _running(folder: DataDir, data: Path | None) -> Iterator[None]:
     if state.load_running(folder) is not None:
         yield
         return
-    server.up(data, None, None, 1, detach=True)
+    try:
+        server.up(data, None, None, 1, detach=True)
+    except SettingsError as error:
+        if "cannot listen" not in str(error):
+            raise
+        server.up(data, 0, None, 1, detach=True)  # the usual port is taken: a demo is content with any
     print()
     try:
         yield

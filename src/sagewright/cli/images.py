@@ -56,10 +56,10 @@ def show(data: Path | None, as_json: bool) -> None:
         print('No folder images. Add one: sagewright image add DIR --name NAME --entrypoint "python main.py"')
         return
     cells = (
-        (row.key.name, row.spec["digest"][:19], shlex.join(row.spec["entrypoint"]), output.ago(row.changed_at))
+        (row.key.name, row.spec["digest"][:19], output.ago(row.changed_at), shlex.join(row.spec["entrypoint"]))
         for row in rows
     )
-    output.console().print(output.table(("NAME", "DIGEST", "ENTRYPOINT", "ADDED"), cells))
+    output.console().print(output.table(("NAME", "DIGEST", "ADDED", "ENTRYPOINT"), cells, elastic=("ENTRYPOINT",)))
 
 
 def remove(data: Path | None, name: str) -> None:

@@ -17,6 +17,7 @@ from sagewright.core.errors import SettingsError
 from sagewright.store.kinds.training_job import LOG_GROUP, TERMINAL
 
 _POLL = 0.3  # seconds between looks while following
+_REASONS = 3  # failure reasons shown below the table, newest first
 
 
 def jobs(data: Path | None, as_json: bool, limit: int) -> None:
@@ -33,10 +34,13 @@ def jobs(data: Path | None, as_json: bool, limit: int) -> None:
     if not described:
         print("No training jobs yet. `sagewright demo` makes one.")
         return
-    output.console().print(output.table(("JOB", "STATUS", "STEP", "CREATED", "TOOK", "IMAGE"), map(_row, described)))
-    for job in described:
-        if job["TrainingJobStatus"] == "Failed":
-            print(f"\n{job['TrainingJobName']}: {job.get('FailureReason', '')}")
+    headings = ("JOB", "STATUS", "CREATED", "TOOK", "STEP", "IMAGE")
+    output.console().print(output.table(headings, map(_row, described), elastic=("STEP", "IMAGE")))
+    failed = [job for job in described if job["TrainingJobStatus"] == "Failed"]
+    for job in failed[:_REASONS]:
+        print(f"\n{job['TrainingJobName']}: {job.get('FailureReason', '')}")
+    if len(failed) > _REASONS:
+        print(f"\n{len(failed) - _REASONS} more failed; `sagewright jobs --json` has every reason.")
 
 
 def logs(data: Path | None, job: str, follow: bool) -> None:
@@ -115,11 +119,16 @@ def _row(job: dict[str, Any]) -> tuple[str, ...]:
     return (
         job["TrainingJobName"],
         output.status_word(job["TrainingJobStatus"]),
-        last.get("StatusMessage", job["SecondaryStatus"]) if running else job["SecondaryStatus"],
         output.ago(job["CreationTime"]),
         output.duration(took.total_seconds() if took else None),
+        last.get("StatusMessage", job["SecondaryStatus"]) if running else _ending(job),
         job["AlgorithmSpecification"]["TrainingImage"],
     )
+
+
+def _ending(job: dict[str, Any]) -> str:
+    """What the status word does not say already."""
+    return "" if job["SecondaryStatus"] == job["TrainingJobStatus"] else str(job["SecondaryStatus"])
 
 
 def _plain(job: dict[str, Any]) -> dict[str, Any]:

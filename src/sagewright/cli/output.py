@@ -17,14 +17,20 @@ STATUS_STYLE = {
 }
 
 
+_PIPE_WIDTH = 240  # columns when the output is not a terminal: nothing is cut for `grep`
+
+
 def console() -> Console:
-    return Console(highlight=False, soft_wrap=False)
+    """Standard output, as wide as the terminal."""
+    made = Console(highlight=False, soft_wrap=False)
+    return made if made.is_terminal else Console(highlight=False, soft_wrap=False, width=_PIPE_WIDTH)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, elastic: Sequence[str] = ()) -> Table:
+    """One line per row: what does not fit is cut from the `elastic` columns; the others are shown whole."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
-        made.add_column(heading, overflow="fold")
+        made.add_column(heading, overflow="ellipsis" if heading in elastic else "fold", no_wrap=heading in elastic)
     for row in rows:
         made.add_row(*row)
     return made

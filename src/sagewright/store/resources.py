@@ -1,7 +1,7 @@
 """The store contract: resources with `spec` (what was asked) and `status` (what is), one transaction per operation.
 
 Owns: Resource, Query, Page and the Tx / Store contracts. `store.db` implements them.
-Does not own: what a spec or status means (`store.kinds`), S3 metadata (own tables in `store.tables`, used by `objects`).
+Does not own: what a spec or status means (`store.kinds`); S3 metadata, which has own tables (`store.object_tables`).
 
 Each field has one writer: operations write `spec`, controllers write `status`. Every change is compare-and-set
 on `version`.

@@ -91,7 +91,7 @@ def delete_training_job(ctx: Ctx, tx: Tx, request: Request) -> Response:
     job = _existing(ctx, tx, request)
     if job.state not in kind.TERMINAL:
         raise resource_in_use(
-            f"Training job {job.key.name} is in status {job.state}. Stop it and wait until it has ended, then delete it."
+            f"Training job {job.key.name} is in status {job.state}. Stop it, wait until it has ended, then delete it."
         )
     tx.remove_tags(kind.job_arn(job.key))
     tx.update_spec(job, {**job.spec, "delete_requested": True}, now=ctx.now)
@@ -100,7 +100,7 @@ def delete_training_job(ctx: Ctx, tx: Tx, request: Request) -> Response:
 
 def _list(ctx: Ctx, tx: Tx, request: Request, secret: bytes) -> Response:
     if "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request:
-        return {"TrainingJobSummaries": []}  # no job here has a warm pool or a training plan
+        return {"TrainingJobSummaries": [], "NextToken": None}  # no job here has a warm pool or a training plan
     scope = _scope(ctx, request)
     token = request.get("NextToken")
     page = tx.page(
