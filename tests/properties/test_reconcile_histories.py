@@ -75,13 +75,13 @@ async def trouble(world: World, random: Random) -> None:
     while clock.time() < CHAOS_LASTS:
         await asyncio.sleep(random.choice([0.0, 0.001, 0.05, 1.0, 15.0]))
         match random.randrange(12):
-            case 0 | 1:
+            case 0 if random.random() < 0.3:
                 world.stop(random.choice(world.keys))
-            case 2 | 3:
+            case 1 | 2:
                 world.delete(random.choice(world.keys))
-            case 4:
+            case 3 if random.random() < 0.3:
                 world.vanish()
-            case 5 if random.random() < 0.3:
+            case 4 if random.random() < 0.1:
                 world.reboot()
             case 6:
                 world.engine.down = not world.engine.down

@@ -14,7 +14,7 @@ import pytest
 
 from sagewright.backends.fake import backend as fake
 from sagewright.backends.fake.engine import Fault
-from sagewright.backends.fake.script import Do, End, OnTerm, Run, Say, Script
+from sagewright.backends.fake.script import End, OnTerm, Run, Say, Script
 from sagewright.controllers.controller import Decision
 from sagewright.controllers.training_jobs import TrainingController
 from sagewright.core.ids import WorkloadId
@@ -24,6 +24,9 @@ from sagewright.workloads.workload import ImageRef, Workload
 from suites.reconcile_world import World
 from suites.training import job_key
 from suites.virtual_time import run
+
+
+SHORT = Script((Run(5), End(0)))
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +39,10 @@ def play(tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Runs a scene in a world whose containers do what the script says."""
     with closing(Database.open(tmp_path / "store.db")) as store:
 
-        def play(scene: Callable[[World], Awaitable[None]], script: Script | None = None) -> World:
+        def play(scene: Callable[[World], Awaitable[None]], script: Any = SHORT) -> World:
             async def whole() -> World:
-                world = World(store, tmp_path, Random(0), lambda workload: script or Script((Run(5), End(0))))
+                choose = script if callable(script) else lambda workload: script
+                world = World(store, tmp_path, Random(0), choose)
                 await scene(world)
                 return world
 
@@ -296,21 +300,21 @@ def test_many_jobs_go_on_side_by_side(play: Callable[..., World]) -> None:
 
 def test_one_job_that_hangs_in_its_backend_does_not_hold_the_others(play: Callable[..., World]) -> None:
     async def scene(world: World) -> None:
-        world.create("slow")
-        await world.live(2)
+        slow = world.create("slow")
+        await world.live(60)
+        assert state(world, "slow") == "InProgress"
         with world.engine.hold("stop"):
-            living = asyncio.create_task(world.live(120))
+            living = asyncio.create_task(world.live(900))
             await asyncio.sleep(5)
-            world.stop(job_key("slow"))
+            world.stop(slow)
             world.create("quick")
-            await asyncio.sleep(60)
+            await asyncio.sleep(300)
+            assert state(world, "slow") == "Stopping"
             assert state(world, "quick") == "Completed"
         await living
         assert state(world, "slow") == "Stopped"
 
-    names: list[str] = []
+    def script(workload: Workload) -> Script:
+        return Script((Run(None if "slow" in workload.id else 20), End(0)))
 
-    def endless_first(workload: Workload) -> None:
-        names.append(workload.id)
-
-    play(scene, Script((Do(endless_first), Run(20), End(0)), on_term=OnTerm()))
+    play(scene, script)
