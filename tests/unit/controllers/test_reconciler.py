@@ -25,7 +25,6 @@ from suites.reconcile_world import World
 from suites.training import job_key
 from suites.virtual_time import run
 
-
 SHORT = Script((Run(5), End(0)))
 
 
