@@ -110,8 +110,8 @@ class ControllerSettings:
     """Seconds between looks at a running workload when no hint comes."""
     backoff: tuple[float, float] = (0.2, 15.0)
     """First and longest pause after a backend could not be reached, in seconds."""
-    unreachable_limit: float = 600.0
-    """Seconds without a backend after which its jobs fail: longer than a restart or an upgrade of the engine takes."""
+    unreachable_limit: float = 120.0
+    """Seconds without a backend after which its jobs fail: ten times what a restart of the engine takes."""
     parallel: int = 16
     """Resources looked at at the same time."""
 

@@ -19,6 +19,7 @@ class Start:
 
     settings: Settings
     listen: int | None
+    ready: int | None  # where to say that requests are answered
 
 
 def start(role: str) -> Start:
@@ -27,10 +28,11 @@ def start(role: str) -> Start:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
     parser.add_argument("--listen", type=int)
+    parser.add_argument("--ready", type=int)
     arguments = parser.parse_args()
     lifeline.hold(arguments.lifeline)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {role} %(levelname)s %(name)s: %(message)s"
     )
     settings = read_environment(state.load_settings(DataDir(arguments.data)), os.environ)
-    return Start(settings, arguments.listen)
+    return Start(settings, arguments.listen, arguments.ready)

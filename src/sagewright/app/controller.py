@@ -18,7 +18,7 @@ from sagewright.blobs.base import BlobStore
 from sagewright.blobs.files import FileBlobs
 from sagewright.blobs.streams import LogStreams
 from sagewright.controllers.process import Parts, run_controller
-from sagewright.controllers.training_jobs import TrainingController
+from sagewright.controllers.training_jobs import Timing, TrainingController
 from sagewright.core.clock import SystemClock
 from sagewright.core.credentials import Keyring
 from sagewright.core.errors import BlobError, StoreError
@@ -61,12 +61,13 @@ async def _run(settings: Settings) -> None:
         BackendName("process"): url(settings),
         BackendName("docker"): f"http://host.docker.internal:{settings.server.port}",
     }
+    surroundings = compose.Surroundings(settings, keyring, endpoints)
     parts = Parts(
         store=store,
         streams=LogStreams(data.streams),
         backends=backends,
         transfers=transfers,
-        controllers=(TrainingController(data.workloads, compose.Surroundings(settings, keyring, endpoints)),),
+        controllers=(TrainingController(data.workloads, surroundings, Timing.of(settings.controller)),),
         changes=changes,
         clock=SystemClock(),
         settings=settings.controller,
@@ -84,6 +85,7 @@ async def _run(settings: Settings) -> None:
         for chore in chores:
             chore.cancel()
         changes.close()
+        transfers.close()
         for backend in backends.values():
             await backend.aclose()
         store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 
 from sagewright.app import child, compose
@@ -21,13 +22,19 @@ from sagewright.store.changes import ChangeSender
 
 def main() -> None:
     started = child.start("gateway")
-    assert started.listen is not None, "the supervisor passes the socket"
-    settings = started.settings
+    settings, listen, ready = started.settings, started.listen, started.ready
+    assert listen is not None, "the supervisor passes the socket"
+    assert ready is not None, "the supervisor waits for word"
     authority = Authority(settings.data.keys, settings.outer_bundle)
     application = build(settings)
     gc.collect()
     gc.freeze()  # what is loaded now lives as long as the process: no need to look at it again and again
-    run(application, socket.socket(fileno=started.listen), settings, authority)
+    listener = socket.socket(fileno=listen)
+
+    def announce() -> None:
+        os.write(ready, b"1")
+
+    run(application, listener, settings, authority, ready=announce)
 
 
 def build(settings: Settings) -> Application:

@@ -3,6 +3,7 @@
     supervisor ──► gateway-1 ... gateway-N     share the listening socket
               └──► controller                  exactly one
 
+The gateways start first, with the machine to themselves: the controller follows when the first of them answers.
 Children hold the read end of a pipe whose write end only the supervisor has: when it dies, however it dies, they see
 end-of-file and leave. Started as `python -m sagewright.app.supervisor`; standard library only, so that it is small.
 """
@@ -27,6 +28,7 @@ from sagewright.settings import DataDir, ServerSettings, Settings, read_environm
 
 _STOP_GRACE = 10.0  # seconds between SIGTERM and SIGKILL for our own processes
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before a dead child is started again
+_HEAD_START = 2.0  # seconds that the controller waits for a gateway at most
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._lifeline, self._held = os.pipe()
+        self._answering, self._answers = os.pipe()
         self._stopping = False
         self._children = self._plan()
 
@@ -60,19 +63,30 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         while not self._stopping:
             pause = self._tend()
-            if select.select([self._wake_r], [], [], pause)[0]:
-                os.read(self._wake_r, 4096)
+            for ready in select.select([self._wake_r, self._answering], [], [], pause)[0]:
+                os.read(ready, 4096)
+                if ready == self._answering:
+                    self._release()
         self._end_children()
 
     def _plan(self) -> list[_Child]:
         data = str(self._settings.data.root)
         lifeline = ["--data", data, "--lifeline", str(self._lifeline)]
-        listen = [*lifeline, "--listen", str(self._listener.fileno())]
+        listen = [*lifeline, "--listen", str(self._listener.fileno()), "--ready", str(self._answers)]
+        passed = (self._lifeline, self._listener.fileno(), self._answers)
         gateways = [
-            _Child(f"gateway-{number}", ["sagewright.app.gateway", *listen], (self._lifeline, self._listener.fileno()))
+            _Child(f"gateway-{number}", ["sagewright.app.gateway", *listen], passed)
             for number in range(1, self._settings.server.gateways + 1)
         ]
-        return [*gateways, _Child("controller", ["sagewright.app.controller", *lifeline], (self._lifeline,))]
+        controller = _Child("controller", ["sagewright.app.controller", *lifeline], (self._lifeline,))
+        controller.due = time.monotonic() + _HEAD_START
+        return [*gateways, controller]
+
+    def _release(self) -> None:
+        """A gateway answers: what has never been started waits no longer."""
+        for child in self._children:
+            if not child.started:
+                child.due = 0.0
 
     def _tend(self) -> float | None:
         """Start what is due; how long to sleep until something is."""

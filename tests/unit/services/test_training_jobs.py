@@ -48,6 +48,11 @@ def channel(name: str = "training", uri: str = "s3://bucket/data", **source: Any
     return {"ChannelName": name, "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri, **source}}}
 
 
+def metric(regex: str) -> dict[str, Any]:
+    definitions = [{"Name": "loss", "Regex": regex}]
+    return {"TrainingImage": "image", "TrainingInputMode": "File", "MetricDefinitions": definitions}
+
+
 def set_state(store: Database, name: str, state: str, at: Any = NOW, **status: Any) -> None:
     key = kind.key("000000000000", "us-east-1", name)  # type: ignore[arg-type]
     store.write(lambda tx: tx.update_status(row := tx.get(key), {**row.status, **status}, state, now=at, wake_at=None))
@@ -102,6 +107,8 @@ def test_a_name_is_taken_once(call: Call) -> None:
         ({"OutputDataConfig": {"S3OutputPath": "s3://none/x"}}, "aws s3 mb s3://none"),
         ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 0}}, "at least 1"),
         ({"AlgorithmSpecification": {"AlgorithmName": "x", "TrainingInputMode": "File"}}, "no algorithm resource"),
+        ({"AlgorithmSpecification": metric("loss=(")}, "cannot be read"),
+        ({"AlgorithmSpecification": metric("loss=[0-9]+")}, "has no group"),
         ({"Tags": [{"Key": "aws:x", "Value": ""}]}, "reserved"),
         ({"Tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}, "Duplicate tag key"),
         ({"HyperParameters": {f"k{i}": "x" * 2500 for i in range(110)}}, "at most 262144"),

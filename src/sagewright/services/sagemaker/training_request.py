@@ -6,7 +6,8 @@ contract has and this version does not are refused by name, never silently ignor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sagewright.core.context import Ctx
@@ -21,6 +22,7 @@ from sagewright.wire.faults import ApiFault, validation
 def check(ctx: Ctx, tx: Tx, request: Request) -> None:
     """Raises ApiFault for the first thing that is wrong."""
     _check_algorithm(request.get("AlgorithmSpecification"))
+    _check_metrics(request["AlgorithmSpecification"].get("MetricDefinitions", ()))
     _check_resources(request.get("ResourceConfig"))
     _check_unsupported(request)
     _check_environment(request)
@@ -39,6 +41,22 @@ def _check_algorithm(algorithm: Mapping[str, Any] | None) -> None:
             f"There is no algorithm resource named '{algorithm['AlgorithmName']}'. Give "
             "AlgorithmSpecification.TrainingImage instead."
         )
+
+
+def _check_metrics(definitions: Sequence[Mapping[str, str]]) -> None:
+    """The first group of each expression is the metric's value, so there must be one (contract A.14)."""
+    for definition in definitions:
+        try:
+            groups = re.compile(definition["Regex"]).groups
+        except re.error as error:
+            raise validation(
+                f"The regular expression of metric '{definition['Name']}' cannot be read: {error}. Mend it."
+            ) from None
+        if groups < 1:
+            raise validation(
+                f"The regular expression of metric '{definition['Name']}' has no group. Put parentheses around the "
+                "value, for example loss=([0-9.]+)"
+            )
 
 
 def _check_resources(config: Mapping[str, Any] | None) -> None:
