@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sagewright.controllers.controller import LogState, Seen
+from sagewright.controllers.controller import Decision, LogState, Seen
 from sagewright.controllers.training_jobs import TrainingController
 from sagewright.controllers.training_steps import Job, collect_id, stage_id
 from sagewright.core.clock import to_text
 from sagewright.core.ids import Account, BackendName, Key, Kind, Region, ResourceName, WorkloadId
-from sagewright.store.kinds.training_job import IN_PROGRESS, KIND, TrainingSpec, TrainingStatus
+from sagewright.store.kinds.training_job import FAILED, IN_PROGRESS, KIND, TrainingSpec, TrainingStatus
 from sagewright.store.resources import Resource
 from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.observation import ExitCause, Observation, Phase
@@ -131,3 +131,27 @@ def in_step(secondary: str, message: str, **more: Any) -> TrainingStatus:
 
 def training(**more: Any) -> TrainingStatus:
     return in_step("Training", "Training image download completed. Training in progress.", **more)
+
+
+def last(decision: Decision) -> dict[str, Any]:
+    assert decision.status is not None
+    transition: dict[str, Any] = decision.status["transitions"][-1]
+    return transition
+
+
+def kinds(decision: Decision) -> list[type]:
+    return [type(action) for action in decision.actions]
+
+
+def reason(decision: Decision) -> str:
+    assert decision.state == FAILED
+    assert decision.status is not None
+    text: str = decision.status["failure_reason"]
+    return text
+
+
+def committed(decision: Decision) -> Any:
+    return type(begun()).from_row(decision.status)  # type: ignore[arg-type]
+
+
+STOP_WISH = replace(spec(), stop_requested_at=to_text(T0))
