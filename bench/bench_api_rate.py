@@ -1,4 +1,4 @@
-"""Describe and Create at least 4 times moto server's rate through the same boto3 loop, in one run, in turn.
+"""Describe and Create (as SDK v2 sends it) at least 4 times moto server's rate through the same boto3 loop, in one run, in turn.
 
 The controller is paused (SIGSTOP) for the measurement: it is the API's rate that is compared, and moto runs nothing.
 """
@@ -20,6 +20,11 @@ from botocore.config import Config
 from common import client_python, finish, server, verdict
 
 ROUNDS, CALLS = 7, 200
+SOURCE = {
+    "S3DataType": "S3Prefix",
+    "S3Uri": "s3://bench/data/",
+    "S3DataDistributionType": "FullyReplicated",
+}
 
 
 def main() -> None:
@@ -27,7 +32,10 @@ def main() -> None:
         env = running.env("--no-proxy")
         keys = (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_SESSION_TOKEN"])
         ours, theirs = client(running.url, *keys), client(moto_url, "a", "b", "c")
-        running.client("s3").create_bucket(Bucket="bench")
+        for url, given in ((running.url, keys), (moto_url, ("a", "b", "c"))):
+            s3 = client(url, *given, service="s3")
+            s3.create_bucket(Bucket="bench")
+            s3.put_object(Bucket="bench", Key="data/train.csv", Body=b"1,2\n")
         os.kill(running.status()["processes"]["controller"], signal.SIGSTOP)
         try:
             rates: dict[str, list[tuple[float, float]]] = {"create": [], "describe": []}
@@ -45,9 +53,9 @@ def main() -> None:
     finish(*holds)
 
 
-def client(url: str, key: str, secret: str, token: str) -> Any:
+def client(url: str, key: str, secret: str, token: str, service: str = "sagemaker") -> Any:
     return boto3.client(
-        "sagemaker",
+        service,
         region_name="us-east-1",
         endpoint_url=url,
         aws_access_key_id=key,
@@ -65,9 +73,12 @@ def create(sagemaker: Any, round_: int) -> float:
             AlgorithmSpecification={"TrainingImage": "bench-image", "TrainingInputMode": "File"},
             RoleArn="arn:aws:iam::000000000000:role/SageMakerRole",
             HyperParameters={"epochs": "3", "rate": "0.1"},
+            InputDataConfig=[{"ChannelName": "training", "DataSource": {"S3DataSource": SOURCE}}],
             OutputDataConfig={"S3OutputPath": "s3://bench/out"},
-            ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
-            StoppingCondition={"MaxRuntimeInSeconds": 60},
+            ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 30},
+            StoppingCondition={"MaxRuntimeInSeconds": 86400},
+            DebugHookConfig={"S3OutputPath": "s3://bench/out", "CollectionConfigurations": []},
+            ProfilerConfig={"S3OutputPath": "s3://bench/out", "DisableProfiler": False},
         )
     return CALLS / (time.monotonic() - begun)
 
@@ -81,7 +92,7 @@ def describe(sagemaker: Any) -> float:
 
 @contextmanager
 def moto() -> Iterator[str]:
-    python = client_python("moto", "moto[server]==5.2.1")
+    python = client_python("moto", "moto[server]")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

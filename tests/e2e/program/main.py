@@ -1,6 +1,6 @@
 """A user's training program for the end-to-end tests: what it does is told by hyperparameters (all of them strings).
 
-behaviour: ok | fail | fail-file | count | sleep | signal | memory | s3
+behaviour: ok | fail | fail-file | count | sleep | signal | memory | big | s3
 """
 
 import json
@@ -28,6 +28,7 @@ def main() -> int:
         "sleep": sleep,
         "signal": die,
         "memory": memory,
+        "big": big,
         "s3": s3,
     }[behaviour](parameters)
 
@@ -93,6 +94,14 @@ def memory(parameters: dict) -> int:
     hoard = []
     while True:
         hoard.append(bytearray(64 * 1024 * 1024))
+
+
+def big(parameters: dict) -> int:
+    """A model that does not compress."""
+    with (BASE / "model/model.bin").open("wb") as file:
+        for _ in range(int(parameters["megabytes"])):
+            file.write(os.urandom(1024 * 1024))
+    return 0
 
 
 def s3(parameters: dict) -> int:
