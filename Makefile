@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DATA ?= .demo-data
+# Most tests wait for containers and processes: more workers than cores pay off.
+TEST_WORKERS ?= 3
 
 .PHONY: help setup demo test check bench clean
 
@@ -25,7 +27,7 @@ test: setup check ## everything: sets up an engine and the official clients, the
 	@scripts/engine
 	@scripts/images
 	@scripts/sdk-venvs
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile
 
 bench: setup ## the measured claims, one script each
 	@scripts/bench
