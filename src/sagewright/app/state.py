@@ -50,10 +50,9 @@ def save_settings(settings: Settings) -> None:
 
 def load_settings(data: DataDir) -> Settings:
     """What the server of this data directory was last started with, or the defaults."""
-    path = data.run / "settings.json"
-    if not path.exists():
+    kept = _read(data.run / "settings.json")
+    if kept is None:
         return Settings(data)
-    kept = json.loads(path.read_text())
     server = ServerSettings(
         host=kept["host"],
         port=kept["port"],
@@ -78,10 +77,9 @@ def save_running(data: DataDir, running: Running) -> None:
 
 def load_running(data: DataDir) -> Running | None:
     """The server that runs now; None when the supervisor's lock is free, whatever the files say."""
-    path = data.run / "status.json"
-    if not path.exists() or not _locked(data.run / "supervisor.lock"):
+    kept = _read(data.run / "status.json")
+    if kept is None or not _locked(data.run / "supervisor.lock"):
         return None
-    kept = json.loads(path.read_text())
     return Running(kept["url"], kept["pids"])
 
 
@@ -91,8 +89,7 @@ def save_backends(data: DataDir, backends: list[dict[str, Any]]) -> None:
 
 
 def load_backends(data: DataDir) -> list[dict[str, Any]]:
-    path = data.run / "backends.json"
-    return list(json.loads(path.read_text())) if path.exists() else []
+    return _read(data.run / "backends.json") or []
 
 
 @contextmanager
@@ -129,6 +126,14 @@ def _try_lock(descriptor: int, how: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _read(path: Path) -> Any:
+    """None when the file is not there; it may go at any moment, when the server stops."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
 
 
 def _write(path: Path, value: Any) -> None:
