@@ -12,12 +12,15 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from rich.padding import Padding
+
 from sagewright.app import state
 from sagewright.app.compose import backends, services
 from sagewright.blobs.streams import LogStreams
 from sagewright.cli import output
 from sagewright.cli.server import data_dir, health
 from sagewright.core.credentials import Keyring
+from sagewright.objects.api import OPERATIONS
 from sagewright.settings import DataDir, read_environment
 from sagewright.workloads.backend import Capabilities
 
@@ -41,7 +44,7 @@ def doctor(data: Path | None, as_json: bool) -> None:
     checks = [*_server(folder), *_machine(folder), *_backends(capabilities), *_clients()]
     keyring = Keyring.open(folder.keys)
     known = services(keyring, LogStreams(folder.streams)).values()
-    operations = {service.name: sorted(service.operations) for service in known}
+    operations = {service.name: sorted(service.operations) for service in known} | {"s3": sorted(OPERATIONS)}
     if as_json:
         print(json.dumps({"checks": [asdict(check) for check in checks], "operations": operations}, indent=2))
     else:
@@ -109,4 +112,4 @@ def _print(checks: list[Check], operations: dict[str, list[str]]) -> None:
             console.print(f"      → {check.fix}", soft_wrap=True)
     console.print("\n[bold]Operations[/]")
     for service, names in operations.items():
-        console.print(f"  {service}: {', '.join(names)}", soft_wrap=True)
+        console.print(Padding(f"[bold]{service}[/] {', '.join(names)}", (0, 0, 0, 2)))
