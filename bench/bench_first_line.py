@@ -1,6 +1,7 @@
 """CreateTrainingJob to the container's first log line, image present: at most 1.5 times `docker run` to its first line.
 
-Ours ends when GetLogEvents returns the line; docker's when the line is on its standard output.
+Ours ends when GetLogEvents returns the line; docker's when the line is on its standard output. The program goes on for
+a second after its line, as a training program does: one that ends at once keeps the engine busy with its removal.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def main() -> None:
 
 
 def build() -> None:
-    dockerfile = b'FROM sagewright-test/busybox:1\nENTRYPOINT ["/bin/echo", "hello"]\n'
+    dockerfile = b'FROM sagewright-test/busybox:1\nENTRYPOINT ["/bin/sh", "-c", "echo hello; sleep 1", "hello"]\n'
     subprocess.run(["docker", "build", "-q", "-t", IMAGE, "-"], input=dockerfile, check=True, capture_output=True)
 
 

@@ -36,7 +36,7 @@ def main() -> None:
             "by status, descending": {"SortBy": "Status", "SortOrder": "Descending"},
             "failed": {"StatusEquals": "Failed"},
             "none in progress": {"StatusEquals": "InProgress"},
-            "name contains, common": {"NameContains": "-9"},
+            "name contains, common": {"NameContains": "-09"},
             "name contains, one": {"NameContains": "099999"},
             "name contains, none": {"NameContains": "absent"},
             "created after": {"CreationTimeAfter": middle},
