@@ -1,4 +1,4 @@
-"""Describe and Create (as SDK v2 sends it) at least 4 times moto server's rate through the same boto3 loop, in one run, in turn.
+"""Describe and Create (as SDK v2 sends it): at least 4 times moto server's rate, same boto3 loop, one run, in turn.
 
 The controller is paused (SIGSTOP) for the measurement: it is the API's rate that is compared, and moto runs nothing.
 """
