@@ -55,7 +55,9 @@ def _options(
 @app.command()
 def up(
     data: Data = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. Default: as last time, or 8470.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 takes a free one. Default: as last time, or 8470.", min=0, max=65535)
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     gateways: Annotated[int, typer.Option(help="Gateway processes that share the port.", min=1, max=64)] = 1,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it answers.")] = False,
