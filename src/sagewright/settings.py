@@ -50,6 +50,10 @@ class DataDir:
         return self.root / "workloads"
 
     @property
+    def processes(self) -> Path:
+        return self.root / "processes"
+
+    @property
     def images(self) -> Path:
         return self.root / "images"
 
@@ -66,13 +70,18 @@ class DataDir:
         return self.root / "run"
 
     @property
+    def changes(self) -> Path:
+        """The socket on which the controller hears what was committed."""
+        return self.run / "changes.sock"
+
+    @property
     def log(self) -> Path:
         return self.root / "server.log"
 
     def create(self) -> None:
         """Make every folder; `keys` and `run` for the owner only."""
         self.root.mkdir(parents=True, exist_ok=True)
-        for folder in (self.blobs, self.streams, self.workloads, self.images, self.environments):
+        for folder in (self.blobs, self.streams, self.workloads, self.processes, self.images, self.environments):
             folder.mkdir(exist_ok=True)
         for private in (self.keys, self.run):
             private.mkdir(mode=0o700, exist_ok=True)
@@ -89,6 +98,8 @@ class ServerSettings:
     """Bytes of a control-plane request body; streamed bodies (S3) have no limit here."""
     max_clock_skew: float = 900.0
     """Seconds between a signature's time and ours, as on AWS."""
+    proxy_networks: tuple[str, ...] = ()
+    """Networks (CIDR) whose clients may use the port as a proxy, besides this machine and its containers."""
 
 
 @dataclass(frozen=True, slots=True)

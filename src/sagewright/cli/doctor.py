@@ -14,8 +14,10 @@ from pathlib import Path
 
 from sagewright.app import state
 from sagewright.app.compose import backends, services
+from sagewright.blobs.streams import LogStreams
 from sagewright.cli import output
 from sagewright.cli.server import data_dir, health
+from sagewright.core.credentials import Keyring
 from sagewright.settings import DataDir, read_environment
 from sagewright.workloads.backend import Capabilities
 
@@ -37,7 +39,9 @@ def doctor(data: Path | None, as_json: bool) -> None:
     folder = data_dir(data)
     capabilities = asyncio.run(_describe(folder))
     checks = [*_server(folder), *_machine(folder), *_backends(capabilities), *_clients()]
-    operations = {service.name: sorted(service.operations) for service in services().values()}
+    keyring = Keyring.open(folder.keys)
+    known = services(keyring, LogStreams(folder.streams)).values()
+    operations = {service.name: sorted(service.operations) for service in known}
     if as_json:
         print(json.dumps({"checks": [asdict(check) for check in checks], "operations": operations}, indent=2))
     else:
@@ -49,7 +53,8 @@ def doctor(data: Path | None, as_json: bool) -> None:
 async def _describe(folder: DataDir) -> list[Capabilities]:
     folder.create()
     found = []
-    for backend in backends(read_environment(state.load_settings(folder), os.environ)).values():
+    settings = read_environment(state.load_settings(folder), os.environ)
+    for backend in backends(settings, Keyring.open(folder.keys)).values():
         found.append(await backend.describe())
         await backend.aclose()
     return found

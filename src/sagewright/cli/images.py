@@ -28,13 +28,13 @@ def add(data: Path | None, folder: Path, name: str, entrypoint: str, requirement
     print(f'  Estimator("{image.name}", role, 1, "ml.m5.large", ...).fit(...)')
 
 
-def register(
-    data: DataDir, folder: Path, name: str, entrypoint: str, requirements: Path | None
-) -> FolderImage:
+def register(data: DataDir, folder: Path, name: str, entrypoint: str, requirements: Path | None) -> FolderImage:
     """Store the folder and point `name` at it. Raises SettingsError for what cannot work."""
     words = tuple(shlex.split(entrypoint))
     if not words:
-        raise SettingsError('the entrypoint is empty. Give the program to run, for example --entrypoint "python main.py"')
+        raise SettingsError(
+            'the entrypoint is empty. Give the program to run, for example --entrypoint "python main.py"'
+        )
     if requirements is not None and not requirements.is_file():
         raise SettingsError(f"there is no requirements file {requirements}")
     data.create()
@@ -47,9 +47,7 @@ def register(
 
 def show(data: Path | None, as_json: bool) -> None:
     with _store(data_dir(data)) as (settings, store):
-        query = Query(
-            kind.KIND, settings.account, settings.region, sort_by=SortBy.NAME, descending=False, limit=1000
-        )
+        query = Query(kind.KIND, settings.account, settings.region, sort_by=SortBy.NAME, descending=False, limit=1000)
         rows = store.read(lambda tx: tx.page(query).items)
     if as_json:
         print(json.dumps([dict(row.spec) for row in rows], indent=2))
@@ -57,7 +55,10 @@ def show(data: Path | None, as_json: bool) -> None:
     if not rows:
         print('No folder images. Add one: sagewright image add DIR --name NAME --entrypoint "python main.py"')
         return
-    cells = ((row.key.name, row.spec["digest"][:19], shlex.join(row.spec["entrypoint"]), output.ago(row.changed_at)) for row in rows)
+    cells = (
+        (row.key.name, row.spec["digest"][:19], shlex.join(row.spec["entrypoint"]), output.ago(row.changed_at))
+        for row in rows
+    )
     output.console().print(output.table(("NAME", "DIGEST", "ENTRYPOINT", "ADDED"), cells))
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from sagewright.core.ids import BackendName, Key, Kind, TransferId, WorkloadId
 from sagewright.store.resources import Resource, Tx
+from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.observation import Observation
 from sagewright.workloads.transfer import CollectOutputs, StageInputs, TransferState
 from sagewright.workloads.workload import Workload
@@ -58,11 +59,19 @@ Action: TypeAlias = Submit | Stop | Remove | StartTransfer | ForgetTransfers
 @dataclass(frozen=True, slots=True)
 class Watch:
     """What the loop must look at before `decide`. `log_streams` says where a workload's lines go, so that the loop
-    can follow them again after a restart."""
+    can follow them again after a restart; `metric_definitions` are the (name, regex) pairs to look for in them.
+
+    `folders` are the workloads' own folders, whose existence is a fact to decide on; `failure_files` are read once
+    their workload has EXITED. `backends` must be ready to run something new, and are described.
+    """
 
     workloads: Mapping[WorkloadId, BackendName] = field(default_factory=dict)
     log_streams: Mapping[WorkloadId, tuple[str, str]] = field(default_factory=dict)
     transfers: Collection[TransferId] = ()
+    metric_definitions: Mapping[WorkloadId, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    failure_files: Mapping[WorkloadId, Path] = field(default_factory=dict)
+    folders: Mapping[WorkloadId, Path] = field(default_factory=dict)
+    backends: Collection[BackendName] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,16 @@ class Seen:
     transfers: Mapping[TransferId, TransferState] = field(default_factory=dict)
     logs: Mapping[WorkloadId, LogState] = field(default_factory=dict)
     failure_files: Mapping[WorkloadId, str] = field(default_factory=dict)  # /opt/ml/output/failure, once exited
+    folders: Collection[WorkloadId] = ()  # those of `Watch.folders` that exist
+    capabilities: Mapping[BackendName, Capabilities] = field(default_factory=dict)  # of each of `Watch.backends`
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a backend could not be asked. `installed` False: it is not on this machine at all, waiting is in vain."""
+
+    message: str
+    installed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +122,11 @@ class Controller(Protocol[S]):
     @property
     def kind(self) -> Kind: ...
 
+    @property
+    def moves(self) -> Mapping[str, frozenset[str]]:
+        """The legal moves: state → states that may follow. Anything else is an error in `decide`."""
+        ...
+
     def load(self, tx: Tx, key: Key) -> tuple[Resource, S] | None:
         """The row and everything the decision needs; None when the row is gone."""
         ...
@@ -110,3 +134,8 @@ class Controller(Protocol[S]):
     def watch(self, snapshot: S) -> Watch: ...
 
     def decide(self, snapshot: S, seen: Seen, now: datetime) -> Decision: ...
+
+    def unreachable(self, snapshot: S, problems: Mapping[BackendName, Problem], now: datetime) -> Decision:
+        """The decision when a watched backend cannot be asked. It sees no workloads, so it cannot conclude from
+        their absence; all it may do is wait and say for what, or give up."""
+        ...

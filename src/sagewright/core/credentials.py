@@ -87,7 +87,7 @@ class Keyring:
     def resolve(self, access_key: str, session_token: str | None) -> Session:
         """Raises UnknownCredentials. An expired session is returned: the caller compares with its clock."""
         body, _, seal = (session_token or "").partition(".")
-        if not seal or not hmac.compare_digest(seal, self._seal(body)):
+        if not seal or not hmac.compare_digest(seal.encode(errors="replace"), self._seal(body).encode()):
             raise UnknownCredentials(access_key)
         payload = json.loads(base64.urlsafe_b64decode(body))
         if payload["k"] != access_key:
@@ -110,7 +110,7 @@ class Keyring:
         return base64.b64encode(self._mac(b"secret", access_key.encode())).decode()[:40]
 
     def _seal(self, body: str) -> str:
-        return base64.urlsafe_b64encode(self._mac(b"token", body.encode())).decode().rstrip("=")
+        return base64.urlsafe_b64encode(self._mac(b"token", body.encode(errors="replace"))).decode().rstrip("=")
 
     def _mac(self, purpose: bytes, data: bytes) -> bytes:
         return hmac.new(self._master, purpose + b"|" + data, hashlib.sha256).digest()

@@ -54,6 +54,7 @@ class Capabilities:
     gpus: int = 0
     real_opt_ml: bool = True  # False: /opt/ml is not the real path, SAGEMAKER_BASE_DIR is set instead
     details: Mapping[str, str] | None = None
+    installed: bool = True  # False: nothing of it is on this machine, so waiting for it is in vain
 
 
 class ComputeBackend(Protocol):

@@ -7,7 +7,7 @@ may be started again at any time with the same effect, and is observed like a wo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -84,4 +84,8 @@ class Transfers(Protocol):
 
     def forget(self, ids: Collection[TransferId], root: Path) -> None:
         """Stop what still runs for them, free what they hold on disk, and remove `root`."""
+        ...
+
+    def hints(self) -> AsyncIterator[TransferId]:
+        """Ids that ended just now. May drop, may repeat; never the only way to learn."""
         ...

@@ -1,0 +1,83 @@
+"""The controller process: `python -m sagewright.app.controller`, started by the supervisor. Exactly one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Final
+
+import uvloop
+
+from sagewright.app import child, compose, state
+from sagewright.app.supervisor import url
+from sagewright.blobs.files import FileBlobs
+from sagewright.blobs.streams import LogStreams
+from sagewright.controllers.process import Parts, run_controller
+from sagewright.controllers.training_jobs import TrainingController
+from sagewright.core.clock import SystemClock
+from sagewright.core.credentials import Keyring
+from sagewright.core.ids import BackendName
+from sagewright.objects.local import LocalObjects
+from sagewright.settings import Settings
+from sagewright.staging.transfers import LocalTransfers
+from sagewright.store.changes import ChangeReceiver
+from sagewright.workloads.backend import ComputeBackend
+
+_DESCRIBE: Final = 30.0  # seconds between looks at what the backends can do
+_PREDECESSOR: Final = 15.0  # seconds that a predecessor may take to leave
+
+
+def main() -> None:
+    settings = child.start("controller").settings
+    lock = settings.data.run / "controller.lock"
+    with (
+        state.exclusive(lock, "another controller runs on this data directory", _PREDECESSOR),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    data = settings.data
+    keyring = Keyring.open(data.keys)
+    store = compose.open_store(settings)
+    backends = compose.backends(settings, keyring)
+    transfers = LocalTransfers(LocalObjects(store, FileBlobs(data.blobs)), data.workloads)
+    changes = ChangeReceiver(data.changes)
+    endpoints = {BackendName("process"): url(settings)}
+    parts = Parts(
+        store=store,
+        streams=LogStreams(data.streams),
+        backends=backends,
+        transfers=transfers,
+        controllers=(TrainingController(data.workloads, compose.Surroundings(settings, keyring, endpoints)),),
+        changes=changes,
+        clock=SystemClock(),
+        settings=settings.controller,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    describing = asyncio.create_task(_describe(settings, backends))
+    try:
+        await run_controller(parts, stop)
+    finally:
+        describing.cancel()
+        changes.close()
+        for backend in backends.values():
+            await backend.aclose()
+        store.close()
+
+
+async def _describe(settings: Settings, backends: Mapping[BackendName, ComputeBackend]) -> None:
+    """Keep `backends.json` true, for `status`."""
+    while True:
+        found = [asdict(await backend.describe()) for backend in backends.values()]
+        state.save_backends(settings.data, found)
+        await asyncio.sleep(_DESCRIBE)
+
+
+if __name__ == "__main__":
+    main()

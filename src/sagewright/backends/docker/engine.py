@@ -1,0 +1,236 @@
+"""The engine's HTTP API: one kept client, and one translation of what can go wrong.
+
+    answered, and it worked      a value; None where "no such thing" is an answer
+    answered, and it refused     EngineRefused(status, the engine's own words)
+    no answer worth the name     BackendUnavailable: no socket, refused, cut, timed out, restarting, 502 to 504
+
+Owns: connecting (and again after an outage), the calls, what the engine is (`Facts`).
+Does not own: what is asked of it (`spec`), what an answer means (`seen`), when to ask (`backend`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import quote
+
+from sagewright.backends.docker import place
+from sagewright.backends.docker.facts import Facts, facts_of
+from sagewright.core.errors import BackendError, BackendUnavailable
+
+if TYPE_CHECKING:
+    import aiodocker
+    import aiohttp
+
+Json: TypeAlias = Mapping[str, Any]  # as the engine answered
+
+ANSWER = 60.0  # seconds to wait for an answer; starting a container on a loaded machine can take many
+CONNECT = 5.0
+# A refusal that says no more than "I am going down, or have just come up".
+_PASSING = ("rpc error: code = Unavailable", "transport is closing", "server is shutting down", "containerd.sock")
+
+
+class EngineRefused(BackendError):
+    """The engine answered, and said no. `message` has its own words."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Engine:
+    """`host` is `unix:///path` or `tcp://host:port`; None = the usual sockets of this machine."""
+
+    def __init__(self, host: str | None = None) -> None:
+        self.host = host
+        self._client: aiodocker.Docker | None = None
+        self._connector: aiohttp.BaseConnector | None = None
+        self._facts: Facts | None = None
+        self._closed = False
+
+    async def facts(self, *, fresh: bool = False) -> Facts:
+        """What this engine is. Asked once, and again after an outage."""
+        if self._facts and not fresh:
+            return self._facts
+        async with self._answers() as client:
+            version, info = await client.version(), await client.system.info()
+            self._facts = facts_of(version, info, local=place.is_local(client.docker_host, self.host))
+            return self._facts
+
+    # -- containers ----------------------------------------------------------
+
+    async def create(self, name: str, config: Json) -> str:
+        """The new container's id."""
+        async with self._answers() as client:
+            return (await client.containers.create(config, name=name)).id
+
+    async def start(self, container: str) -> None:
+        """Starting what runs is success."""
+        async with self._answers() as client:
+            await client.containers.container(container).start()
+
+    async def kill(self, container: str, signal: str) -> None:
+        """Success also when there is nothing left to signal."""
+        with _allow(404, 409):
+            async with self._answers() as client:
+                await client.containers.container(container).kill(signal=signal)
+
+    async def delete(self, container: str) -> None:
+        """Returns when it is gone, whoever began to remove it."""
+        while True:
+            try:
+                async with self._answers() as client:
+                    await client.containers.container(container).delete(force=True, v=True)
+                return
+            except EngineRefused as refused:
+                if refused.status == 404:
+                    return
+                if refused.status != 409:  # 409: somebody else is removing it
+                    raise
+            await asyncio.sleep(0.05)
+
+    async def inspect(self, container: str) -> Json | None:
+        found: Json | None = None
+        with _allow(404):
+            async with self._answers() as client:
+                found = await client.containers.container(container).show()
+        return found
+
+    async def wait(self, container: str) -> int:
+        """The exit code, once it has one."""
+        async with self._answers() as client:
+            return int((await client.containers.container(container).wait())["StatusCode"])
+
+    async def containers(self, label: str) -> list[Json]:
+        """All containers with this label, the ended ones too."""
+        async with self._answers() as client:
+            found = await client.containers.list(all=True, filters=json.dumps({"label": [label]}))
+            return [{name: container[name] for name in ("Id", "State", "Labels")} for container in found]
+
+    # -- images --------------------------------------------------------------
+
+    async def image(self, name: str) -> Json | None:
+        found: Json | None = None
+        with _allow(404):
+            async with self._answers() as client:
+                found = await client.images.inspect(quote(name, safe="/:@"))
+        return found
+
+    async def pull(self, name: str, auth: Json | None) -> AsyncGenerator[Json, None]:
+        """The engine's progress, an object per step. Ends when the image is there."""
+        async with self._answers() as client:
+            async for step in client.images.pull(name, auth=auth, stream=True):
+                yield step
+
+    # -- streams -------------------------------------------------------------
+
+    async def logs(self, container: str, *, since: str, follow: bool) -> AsyncGenerator[bytes, None]:
+        """The multiplexed stream as it comes. BackendUnavailable when it is cut before its end."""
+        params = {"stdout": "1", "stderr": "1", "timestamps": "1", "since": since, "follow": str(int(follow))}
+        async with self._stream(f"containers/{container}/logs", params) as response:
+            async for chunk in response.content.iter_any():
+                yield chunk
+
+    async def events(self, filters: Mapping[str, list[str]]) -> AsyncGenerator[Json, None]:
+        async with self._stream("events", {"filters": json.dumps(filters)}) as response:
+            async for line in response.content:
+                yield json.loads(line)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        await self._disconnect()
+
+    # -- inside --------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        import aiohttp
+
+        async with self._answers() as client:
+            if client.api_version == "auto":
+                await client.version()  # settles it
+            url = f"{client.docker_host}/{client.api_version}/{path}"
+            patient = aiohttp.ClientTimeout(sock_connect=CONNECT)
+            async with client.session.get(url, params=params, timeout=patient) as response:
+                if response.status != 200:
+                    raise _refusal(response.status, await response.text())
+                yield response
+
+    @asynccontextmanager
+    async def _answers(self) -> AsyncIterator[aiodocker.Docker]:
+        """The client; what goes wrong inside is translated."""
+        client = self._client or await self._connect()
+        import aiohttp
+        from aiodocker.exceptions import DockerError
+
+        try:
+            yield client
+        except DockerError as error:
+            refusal = _refusal(error.status, error.message)
+            if isinstance(refusal, BackendUnavailable):
+                self._forget_facts(client)
+            raise refusal from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._forget_facts(client)
+            raise BackendUnavailable(
+                f"the container engine does not answer: {error or type(error).__name__}"
+            ) from error
+        except (ValueError, TypeError, KeyError) as error:  # aiodocker, given something that is no Docker API
+            self._forget_facts(client)
+            raise BackendUnavailable(f"the container engine's answer makes no sense: {error}") from error
+
+    async def _connect(self) -> aiodocker.Docker:
+        await asyncio.to_thread(importlib.import_module, "aiodocker")  # it takes long, and others want the loop
+        import aiodocker
+        import aiohttp
+
+        if self._closed:
+            raise BackendUnavailable("this connection to the container engine was closed")
+        if self._client:  # somebody else was faster
+            return self._client
+        host = place.find(self.host)
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=ANSWER)
+        if host.startswith("unix://"):
+            # No limit: every log reader holds a connection for as long as its container runs.
+            self._connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
+            self._client = aiodocker.Docker("http://localhost", connector=self._connector, timeout=timeout)
+        else:
+            self._client = aiodocker.Docker(host, timeout=timeout)
+        return self._client
+
+    def _forget_facts(self, client: aiodocker.Docker) -> None:
+        """After an outage it may be another engine: another version, at another socket."""
+        self._facts = None
+        client.api_version = "auto"
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        connector, self._connector = self._connector, None
+        if client:
+            await client.close()
+        if connector:
+            await connector.close()
+
+
+@contextmanager
+def _allow(*statuses: int) -> Iterator[None]:
+    """These refusals are as good as success."""
+    try:
+        yield
+    except EngineRefused as refused:
+        if refused.status not in statuses:
+            raise
+
+
+def _refusal(status: int, body: str) -> BackendError:
+    message = body.strip()
+    if message.startswith("{"):
+        message = str(json.loads(message).get("message", message))
+    if status in (502, 503, 504, 900) or any(mark in message for mark in _PASSING):
+        return BackendUnavailable(f"the container engine does not answer: {message}")
+    return EngineRefused(status, message)

@@ -1,0 +1,138 @@
+"""Getting an image into the engine: the user's registry credentials, the pull, its progress, its failure in words."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from sagewright.backends.docker.engine import Engine, EngineRefused
+from sagewright.backends.docker.facts import Facts, Image, image_of
+from sagewright.backends.docker.spec import is_legal_image
+from sagewright.core.errors import BackendUnavailable
+
+HUB: Final = "docker.io"
+_HUB_KEYS: Final = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
+_ATTEMPTS: Final = 3  # pulls that end well and leave no image were cut on the way
+_MIB: Final = 1 << 20
+
+
+class ImageProblem(Exception):
+    """The image cannot be had, or cannot run here; the message is fit for a user."""
+
+
+async def find_image(engine: Engine, name: str) -> Image | None:
+    """The image as the engine has it; None when it must be pulled. Raises ImageProblem for a name that is none."""
+    if not is_legal_image(name):
+        raise ImageProblem(
+            f"{name!r} is not an image name: it must be REGISTRY/REPOSITORY:TAG or REPOSITORY@sha256:DIGEST."
+        )
+    try:
+        found = await engine.image(name)
+    except EngineRefused as refused:
+        raise ImageProblem(f"The image {name} cannot be used: {refused.message}") from refused
+    return image_of(found) if found else None
+
+
+def check_image(image: Image, name: str, facts: Facts) -> None:
+    """Raises ImageProblem when this engine cannot run it."""
+    if image.system != "linux":
+        raise ImageProblem(f"The image {name} is for {image.system}; SageMaker images are for linux.")
+    if not facts.runs(image.architecture):
+        raise ImageProblem(
+            f"The image {name} is for {image.architecture} processors, and this machine is {facts.architecture}. "
+            f"Build it with `docker build --platform linux/{facts.architecture}`, or install an emulator: "
+            f"`docker run --privileged --rm tonistiigi/binfmt --install {image.architecture}`."
+        )
+
+
+async def pull(engine: Engine, name: str, credentials: Path, report: Callable[[str], None]) -> Image:
+    """Raises ImageProblem, BackendUnavailable. `report` is told how far it is."""
+    full = _full_name(name)
+    auth = credentials_for(credentials, registry_of(name))
+    for _ in range(_ATTEMPTS):
+        progress = Progress(name)
+        try:
+            async for step in engine.pull(full, auth):
+                report(progress.after(step))
+        except EngineRefused as refused:
+            raise ImageProblem(_failure(name, refused.message)) from refused
+        image = await find_image(engine, name)
+        if image:
+            return image
+    raise BackendUnavailable(f"pulling {name} was cut {_ATTEMPTS} times")
+
+
+class Progress:
+    """The sum over an image's layers of what the engine reports for each."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._layers: dict[str, tuple[int, int]] = {}
+
+    def after(self, step: Mapping[str, Any]) -> str:
+        detail, layer = step.get("progressDetail") or {}, str(step.get("id", ""))
+        if step.get("status") == "Downloading" and detail.get("total"):
+            self._layers[layer] = (int(detail.get("current") or 0), int(detail["total"]))
+        elif step.get("status") in ("Download complete", "Pull complete") and layer in self._layers:
+            self._layers[layer] = (self._layers[layer][1], self._layers[layer][1])
+        done = sum(current for current, _ in self._layers.values())
+        total = sum(each for _, each in self._layers.values())
+        return (
+            f"pulling image {self._name}: {done // _MIB} of {total // _MIB} MiB"
+            if total
+            else f"pulling image {self._name}"
+        )
+
+
+def registry_of(name: str) -> str:
+    """The host part of an image name, docker.io when it has none (as Docker decides it)."""
+    host, slash, _ = name.partition("/")
+    return host if slash and ("." in host or ":" in host or host == "localhost") else HUB
+
+
+def credentials_for(config: Path, registry: str) -> dict[str, str] | None:
+    """What `docker login` kept for this registry in the user's own file; None when it kept nothing there."""
+    try:
+        auths = json.loads(config.read_bytes()).get("auths") or {}
+    except (OSError, ValueError, AttributeError):
+        return None
+    keys = _HUB_KEYS if registry == HUB else (registry, f"https://{registry}", f"https://{registry}/v1/")
+    for entry in (auths[key] for key in keys if auths.get(key)):
+        if entry.get("identitytoken"):
+            return {"identitytoken": entry["identitytoken"]}
+        if entry.get("auth"):
+            return _decoded(entry["auth"], registry)
+    return None
+
+
+def _decoded(auth: str, registry: str) -> dict[str, str] | None:
+    try:
+        username, _, password = base64.b64decode(auth).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return {"username": username, "password": password, "serveraddress": registry}
+
+
+def _full_name(name: str) -> str:
+    if registry_of(name) != HUB or name.startswith(f"{HUB}/"):
+        return name
+    return f"{HUB}/{name}" if "/" in name else f"{HUB}/library/{name}"
+
+
+def _failure(name: str, words: str) -> str:
+    registry = registry_of(name)
+    text = f"The image {name} is not in the local engine, and pulling it from {registry} failed: {words.rstrip('.')}."
+    return f"{text} {_hint(name, words.lower(), registry)}"
+
+
+def _hint(name: str, words: str, registry: str) -> str:
+    here = f"build or load it here: `docker build -t {name} .`"
+    if "no such host" in words or "dial tcp" in words or "timeout" in words or "connection refused" in words:
+        return f"The registry cannot be reached from here: {here}, or check the network."
+    if any(mark in words for mark in ("unauthorized", "denied", "no basic auth", "authentication required")):
+        return f"If it exists, log in first: `docker login {registry}`; else {here}."
+    return f"Check the name and tag, or {here}."

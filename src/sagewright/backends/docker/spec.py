@@ -1,0 +1,158 @@
+"""A Workload as the engine's container configuration. Pure.
+
+Container contract: no --init, no --user, the root file system writable (0.2 to 0.4), ENTRYPOINT and CMD as in A.1,
+/dev/shm large (A.15), SIGTERM whatever the image's STOPSIGNAL says (A.12; `backend` sends it).
+
+Owns: the configuration and the labels. Does not own: asking the engine anything (`engine`), reading a container
+back (`seen`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from sagewright.backends.docker.facts import Facts, Image
+from sagewright.core.errors import WorkloadRejected
+from sagewright.workloads.workload import Mount, Workload
+
+INSTALLATION: Final = "sagewright.installation"
+WORKLOAD: Final = "sagewright.workload"
+GRACE: Final = "sagewright.stop-grace"  # seconds
+DIGEST: Final = "sagewright.image-digest"
+
+_LEGAL_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,200}")
+_LEGAL_IMAGE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]{0,254}")
+_STACK: Final = 64 << 20  # bytes; what NVIDIA's images ask for
+_NEVER_ROTATE: Final = {"max-size": "1000g", "max-file": "1"}  # rotated lines would be lost lines
+
+
+def is_legal_image(name: str) -> bool:
+    """Whether the name can be put into a request at all; the engine has the last word."""
+    return bool(_LEGAL_IMAGE.fullmatch(name)) and "//" not in name and ".." not in name
+
+
+def reject(workload: Workload, facts: Facts) -> None:
+    """Raises WorkloadRejected for what can be seen without trying."""
+    if not _LEGAL_NAME.fullmatch(workload.id):
+        raise WorkloadRejected(f"{workload.id!r} cannot be a container's name")
+    wanted = workload.resources.gpus
+    if wanted <= facts.gpus:
+        return
+    asked = "a GPU or another accelerator is" if wanted == 1 else f"{wanted} GPUs or other accelerators are"
+    if facts.gpus:
+        raise WorkloadRejected(f"{asked} asked for, and this machine has {facts.gpus}: choose a smaller instance type")
+    if facts.gpu_runtime:
+        raise WorkloadRejected(
+            f"{asked} asked for, but the NVIDIA driver shows none: check `nvidia-smi` on this machine"
+        )
+    raise WorkloadRejected(
+        f"{asked} asked for, but the container engine has none: choose a CPU instance type, "
+        "or install the NVIDIA Container Toolkit"
+    )
+
+
+def container_config(
+    workload: Workload, installation: str, image: Image, facts: Facts, *, limits: bool = True
+) -> dict[str, Any]:
+    """The body of POST /containers/create. `limits` False leaves out ulimits that the engine may not raise."""
+    config: dict[str, Any] = {
+        "Image": workload.image.name,
+        "Hostname": workload.hostname,
+        "Env": [f"{name}={value}" for name, value in workload.env.items()],
+        "Labels": _labels(workload, installation, image),
+        "Healthcheck": {"Test": ["NONE"]},  # the platform looks after health, not the image
+        "ExposedPorts": {f"{port}/tcp": {} for port in workload.ports},
+        "HostConfig": _host_config(workload, image, facts, limits=limits),
+    }
+    if workload.entrypoint is not None:
+        config["Entrypoint"] = list(workload.entrypoint)
+    elif workload.arguments == ():
+        config["Entrypoint"] = list(image.entrypoint)  # an empty Cmd alone would keep the image's CMD
+    if workload.arguments:
+        config["Cmd"] = list(workload.arguments)
+    return config
+
+
+def _labels(workload: Workload, installation: str, image: Image) -> dict[str, str]:
+    return {
+        **workload.labels,
+        INSTALLATION: installation,
+        WORKLOAD: workload.id,
+        GRACE: str(workload.stop_grace.total_seconds()),
+        DIGEST: image.digest,
+    }
+
+
+def _host_config(workload: Workload, image: Image, facts: Facts, *, limits: bool) -> dict[str, Any]:
+    resources = workload.resources
+    host: dict[str, Any] = {
+        "Init": False,  # the engine's own default may be true
+        "Mounts": [_mount(each) for each in (*workload.mounts, *inner_volumes(workload, image))],
+        "LogConfig": _log_config(facts),
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": False,
+        **_network(workload, facts),
+    }
+    if resources.cpus is not None:
+        host["NanoCpus"] = int(min(resources.cpus, facts.cpus) * 1e9)
+    if resources.memory is not None:
+        host["Memory"] = host["MemorySwap"] = resources.memory  # no swap: a limit is a limit
+    if resources.shared_memory is not None:
+        host["ShmSize"] = resources.shared_memory
+    if facts.selinux:
+        host["SecurityOpt"] = ["label=disable"]  # else the mounts are closed to the container
+    if resources.gpus:
+        host["DeviceRequests"] = [_gpus(resources.gpus, facts)]
+        if limits:
+            host["Ulimits"] = _ulimits()
+    return host
+
+
+def inner_volumes(workload: Workload, image: Image) -> tuple[Mount, ...]:
+    """A VOLUME of the image below one of our mounts would be an anonymous volume on top of it, and what is written
+    there would never be seen: its place is bound to our folder instead."""
+    found = []
+    for volume in image.volumes:
+        for mount in workload.mounts:
+            path, target = PurePosixPath(volume), PurePosixPath(mount.target)
+            if path != target and path.is_relative_to(target):
+                found.append(Mount(mount.source / path.relative_to(target), volume, mount.read_only))
+    taken = {mount.target for mount in workload.mounts}
+    return tuple(mount for mount in found if mount.target not in taken)
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    return {"Type": "bind", "Source": str(mount.source), "Target": mount.target, "ReadOnly": mount.read_only}
+
+
+def _network(workload: Workload, facts: Facts) -> dict[str, Any]:
+    """The default bridge; the engine itself writes the host name and address into /etc/hosts there."""
+    if workload.network_isolation:
+        names = [f"{workload.hostname}:127.0.0.1"] if workload.hostname else []
+        return {"NetworkMode": "none", "ExtraHosts": names}
+    network: dict[str, Any] = {"ExtraHosts": ["host.docker.internal:host-gateway"]}
+    if not facts.direct:
+        network["PortBindings"] = {f"{port}/tcp": [{"HostIp": "127.0.0.1"}] for port in workload.ports}
+    return network
+
+
+def _log_config(facts: Facts) -> dict[str, Any]:
+    """`local` keeps bytes as they were written; json-file replaces those that are not UTF-8."""
+    if facts.podman:
+        return {"Type": facts.log_driver, "Config": {}}
+    more = {"compress": "false"} if facts.log_driver == "local" else {}
+    return {"Type": facts.log_driver, "Config": {**_NEVER_ROTATE, **more}}
+
+
+def _gpus(count: int, facts: Facts) -> Mapping[str, Any]:
+    if facts.gpu_runtime == "cdi":
+        return {"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={number}" for number in range(count)]}
+    return {"Driver": "nvidia", "Count": count, "Capabilities": [["gpu"]]}
+
+
+def _ulimits() -> list[dict[str, Any]]:
+    """Pinned memory for NCCL. Not for CPU work: that gets what `docker run` gives."""
+    return [{"Name": "memlock", "Soft": -1, "Hard": -1}, {"Name": "stack", "Soft": _STACK, "Hard": _STACK}]

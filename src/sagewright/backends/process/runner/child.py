@@ -1,0 +1,107 @@
+"""The forked child between the runner and the user's program: joins limits and namespaces, then becomes the program.
+
+It runs as PID 1 of the workload's PID namespace (when the kernel grants namespaces). It reports to the runner through
+a pipe that closes at exec: nothing read means the program runs, else a JSON list [cause, message].
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import traceback
+
+from . import basedir, program, rootfs, syscalls
+from .cgroups import Group
+from .task import CannotRun, Task
+
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OPEN_FILES = 1024 * 1024  # what engines give a container
+
+
+def run(task: Task, record: str, group: Group, go: int, report: int) -> None:
+    """Never returns."""
+    try:
+        if not os.read(go, 1):  # the runner died before it had written down who we are
+            os._exit(1)
+        group.join()
+        _become(task, record)
+    except CannotRun as error:
+        _tell(report, error.cause, str(error))
+    except BaseException as error:
+        traceback.print_exc()  # into the runner's log
+        _tell(report, "start", f"The program's surroundings could not be made: {error}.")
+    finally:
+        os._exit(127)
+
+
+def _tell(report: int, cause: str, message: str) -> None:
+    os.write(report, json.dumps([cause, message]).encode())
+
+
+def _become(task: Task, record: str) -> None:
+    os.setsid()
+    log = os.open("log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    environment, home = enter(task, record)
+    path = f"{environment}/bin:{_SYSTEM_PATH}"
+    env = {"PATH": path, "HOME": home, "LANG": "C.UTF-8"}
+    if task.hostname:
+        env["HOSTNAME"] = task.hostname
+    if not task.namespaces and (base := basedir.make(task, record)):
+        env["SAGEMAKER_BASE_DIR"] = base
+    env.update(task.env)
+    if not task.argv:
+        raise CannotRun("start", f"The image {task.image} names no program: add it again with an entrypoint.")
+    word = task.argv[0]
+    folder = rootfs.PROGRAM if task.namespaces else f"{record}/program"
+    found = program.locate(word, folder, env["PATH"], environment)
+    program.check(found, word)
+    # The word itself stays argv[0], as in a container; a PATH of the user's would lead Python to another environment.
+    argv = [found if env["PATH"] != path else word, *task.argv[1:]]
+    _settle(log)
+    program.become(found, argv, env)
+
+
+def enter(task: Task, record: str) -> tuple[str, str]:
+    """(environment, home) as the program will see them; the working directory is the image's folder."""
+    if not task.namespaces:
+        os.chdir("program")
+        home = f"{record}/home"
+        os.makedirs(home, exist_ok=True)
+        return task.environment_path, home
+    flags = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
+    syscalls.unshare(flags | (syscalls.CLONE_NEWNET if task.isolated else 0))
+    if task.isolated:
+        _loopback_up()
+    if task.hostname:
+        syscalls.set_hostname(task.hostname)
+    rootfs.enter(task, record)
+    os.chdir(rootfs.PROGRAM)
+    return rootfs.ENVIRONMENT, rootfs.HOME
+
+
+def _loopback_up() -> None:
+    import fcntl
+    import socket
+    import struct
+
+    get, put, up = 0x8913, 0x8914, 0x1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sh22x", b"lo", 0)
+        flags = struct.unpack("16sh22x", fcntl.ioctl(control, get, request))[1]
+        fcntl.ioctl(control, put, struct.pack("16sh22x", b"lo", flags | up))
+
+
+def _settle(log: int) -> None:
+    """Standard streams, signals and limits as a container's first process has them."""
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.umask(0o022)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and exec would pass that on
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

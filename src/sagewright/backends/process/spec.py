@@ -1,0 +1,105 @@
+"""From a `Workload` to the record that the runner reads (`workload.json`). Pure.
+
+Owns: the record's content, and what is known to be impossible without trying.
+Does not own: the record's files and their reading (`records`), the runner's use of it (`runner.task`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagewright.backends.process import environments
+from sagewright.core.errors import WorkloadRejected
+from sagewright.workloads.workload import FolderImage, Workload
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this machine offers to every workload. `refused` is what the kernel said no to, empty when nothing."""
+
+    python: str  # the interpreter that environments are made from, a real path
+    keep: tuple[str, ...]  # folders that stay visible although they lie in the hidden home
+    uv: str
+    environments: Path
+    gpus: int
+    user_namespace: bool
+    refused: str = ""
+
+    @property
+    def namespaces(self) -> bool:
+        return not self.refused
+
+
+def check(workload: Workload, machine: Machine) -> None:
+    """Raises WorkloadRejected for what can never run here."""
+    if not _ID.fullmatch(workload.id):
+        raise WorkloadRejected(f"{workload.id!r} cannot be a folder's name: use letters, digits, '.', '_' and '-'.")
+    if workload.resources.gpus > machine.gpus:
+        raise WorkloadRejected(
+            f"{workload.resources.gpus} GPUs were asked for and this machine has {machine.gpus} (no /dev/nvidia*): "
+            "choose an instance type without GPU, or run on a machine that has one."
+        )
+    if workload.network_isolation and not machine.namespaces:
+        raise WorkloadRejected(
+            f"EnableNetworkIsolation needs namespaces, and the kernel refuses them ({machine.refused}): "
+            "run without it, or see `sagewright doctor`."
+        )
+    if workload.network_isolation and workload.ports:
+        raise WorkloadRejected(
+            "An isolated process has no network of its own that its ports could be reached by: "
+            "set EnableNetworkIsolation to false, or use the Docker backend."
+        )
+
+
+def to_record(workload: Workload, installation: str, machine: Machine) -> dict[str, object]:
+    """The runner's task, plus what observing needs. Times are seconds, sizes bytes, paths absolute."""
+    image = workload.image.folder
+    limits = workload.resources
+    return {
+        "id": workload.id,
+        "installation": installation,
+        "image": workload.image.name,
+        "image_digest": image.digest if image else None,
+        "folder": str(image.path.absolute()) if image else "",
+        "argv": [*_entrypoint(workload, image), *(workload.arguments or ())],
+        "env": {**_gpu_env(workload, machine), **workload.env},
+        "mounts": [(str(mount.source.absolute()), mount.target, mount.read_only) for mount in workload.mounts],
+        "memory": limits.memory,
+        "cpus": limits.cpus,
+        "shared_memory": limits.shared_memory,
+        "hostname": workload.hostname,
+        "network_isolation": workload.network_isolation,
+        "ports": list(workload.ports),
+        "stop_grace": workload.stop_grace.total_seconds(),
+        "labels": dict(workload.labels),
+        **_machine_part(image, machine),
+    }
+
+
+def _machine_part(image: FolderImage | None, machine: Machine) -> dict[str, object]:
+    requirements = image.requirements if image else ""
+    return {
+        "namespaces": machine.namespaces,
+        "user_namespace": machine.user_namespace,
+        "keep": list(machine.keep),
+        "environments": str(machine.environments.absolute()),
+        "environment": environments.key(requirements, machine.python),
+        "requirements": requirements,
+        "uv": machine.uv,
+        "python": machine.python,
+    }
+
+
+def _entrypoint(workload: Workload, image: FolderImage | None) -> tuple[str, ...]:
+    if workload.entrypoint is not None:
+        return workload.entrypoint
+    return image.entrypoint if image else ()
+
+
+def _gpu_env(workload: Workload, machine: Machine) -> dict[str, str]:
+    """Without a GPU asked for, none is visible, as in a container; devices are the host's and cannot be hidden."""
+    return {"CUDA_VISIBLE_DEVICES": ""} if machine.gpus and not workload.resources.gpus else {}

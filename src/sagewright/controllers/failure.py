@@ -1,0 +1,122 @@
+"""FailureReason: what went wrong, in at most 1024 characters, the cause first. Pure.
+
+Source: contract A.11; https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html tells of the
+failure file. Where AWS leaves the detail empty (`AlgorithmError: , exit code: 1`) the container's last lines fill it.
+Owns: the texts. Does not own: which end a job comes to (`training_steps`).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from sagewright.workloads.observation import ExitCause, Observation
+
+LIMIT: Final = 1024  # characters, as in the API model
+
+_TOO_LITTLE_MEMORY: Final = (
+    "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an "
+    "instance."
+)
+_HINTS: Final = {
+    126: "The program was found but may not be executed: check its mode (chmod +x), its first line (#!) and that it "
+    "is built for this machine.",
+    127: "The program, or one that it calls, was not found in the container: check ENTRYPOINT and PATH.",
+    128 + signal.SIGKILL: "The container was killed from outside, and not by StopTrainingJob.",
+    128 + signal.SIGSEGV: "The program crashed: it touched memory that is not its own.",
+    128 + signal.SIGABRT: "The program aborted itself.",
+    128 + signal.SIGILL: "The program used an instruction that this processor does not have: it is built for another "
+    "one.",
+    128 + signal.SIGBUS: "The program crashed: often /dev/shm or a mapped file is full.",
+}
+
+
+def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
+    """Why a workload that has EXITED, and not with success, did so."""
+    if found.cause is ExitCause.OUT_OF_MEMORY:
+        return _with_lines(f"{_TOO_LITTLE_MEMORY} {_killed_for_memory(found)}", tail)
+    if found.cause in {ExitCause.IMAGE, ExitCause.START} or (found.exit_code is None and found.cause is ExitCause.EXIT):
+        return _with_lines(f"ClientError: {found.message or 'The container could not be started.'}", tail)
+    if found.cause is ExitCause.LOST or found.exit_code is None:
+        return _with_lines(f"InternalServerError: {_lost(found.message)}", tail)
+    return of_algorithm(found.exit_code, failure_file, tail)
+
+
+def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str]) -> str:
+    """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation."""
+    end = f", exit code: {exit_code}{_signal_name(exit_code)}"
+    start = "AlgorithmError: "
+    room = LIMIT - len(start) - len(end)
+    if told := failure_file.strip():
+        return start + _head(told, room) + end
+    hint = _HINTS.get(exit_code, "The program ended with an error and wrote no /opt/ml/output/failure.")
+    return start + hint + _lines(tail, room - len(hint)) + end
+
+
+def of_vanished(tail: Sequence[str]) -> str:
+    """The workload ran, and then did not exist any more."""
+    return _with_lines(f"InternalServerError: {_lost('')}", tail)
+
+
+def of_staging(message: str) -> str:
+    return _head(f"ClientError: Data download failed: {message}", LIMIT)
+
+
+def of_collection(message: str) -> str:
+    return _head(f"ClientError: Artifact upload failed: {message}", LIMIT)
+
+
+def with_collection(reason: str, message: str) -> str:
+    """A failure whose outputs could not be saved either: the first cause stays first."""
+    more = _head(f" In addition: Artifact upload failed: {message}", LIMIT // 2)
+    return _head(reason, LIMIT - len(more)) + more
+
+
+def of_missing_backend(message: str) -> str:
+    """Nothing on this machine can run the workload: only the user can mend that."""
+    return _head(f"ClientError: {message}", LIMIT)
+
+
+def of_unreachable_backend(message: str, waited: timedelta) -> str:
+    minutes = max(1, round(waited.total_seconds() / 60))
+    return _head(f"InternalServerError: {message} Sagewright waited {minutes} min for it.", LIMIT)
+
+
+def _lost(message: str) -> str:
+    told = message or "somebody removed it, or the machine was reset."
+    return f"The container was lost while the job ran: {told} It is not started again, because a job runs at most once."
+
+
+def _killed_for_memory(found: Observation) -> str:
+    told = found.message or "The container was killed at its memory limit"
+    code = "" if found.exit_code is None else f", exit code: {found.exit_code}{_signal_name(found.exit_code)}"
+    return f"{told.rstrip('.')}{code}."
+
+
+def _with_lines(cause: str, tail: Sequence[str]) -> str:
+    head = _head(cause, LIMIT)
+    return head + _lines(tail, LIMIT - len(head))
+
+
+def _lines(tail: Sequence[str], room: int) -> str:
+    """The last log lines in `room` characters; what does not fit is cut at the front, because the end tells most."""
+    text = "\n".join(line.rstrip() for line in tail).strip()
+    intro = " Last log lines:\n"
+    space = room - len(intro)
+    if not text or space < 16:
+        return ""
+    return intro + (text if len(text) <= space else "…" + text[-(space - 1) :])
+
+
+def _head(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def _signal_name(exit_code: int) -> str:
+    """` (SIGSEGV)` for 139: a death by signal n shows as 128+n."""
+    try:
+        return f" ({signal.Signals(exit_code - 128).name})"
+    except ValueError:
+        return ""

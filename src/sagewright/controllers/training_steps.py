@@ -1,0 +1,225 @@
+"""A training job as a value, and the small moves its status can make. Pure.
+
+SecondaryStatus, in the order a job goes through it (contract A.12):
+
+    Starting ─► Downloading ─► Training ─► Uploading ─► Completed
+       │             │             │            ├─────► Failed
+       │             │             ▼            └─────► Stopped | MaxRuntimeExceeded
+       └─────────────┴────────► Stopping ─►(Uploading)─┘
+
+Owns: `Job`, the transition list, names of transfers and log streams, requests for staging and collecting.
+Does not own: which move comes next (`training_jobs`), the texts of failures (`failure`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from sagewright.core.clock import from_text, to_text
+from sagewright.core.ids import BackendName, TransferId, WorkloadId
+from sagewright.store.kinds import training_job as kind
+from sagewright.store.kinds.training_job import TrainingSpec, TrainingStatus
+from sagewright.store.resources import Resource
+from sagewright.workloads.observation import ExitCause, Observation
+from sagewright.workloads.transfer import TransferState
+
+STARTING, DOWNLOADING, TRAINING, UPLOADING = "Starting", "Downloading", "Training", "Uploading"
+STOPPING, MAX_RUNTIME_EXCEEDED = "Stopping", "MaxRuntimeExceeded"
+
+STARTED_TEXT: Final = "Starting the training job"
+PREPARING_TEXT: Final = "Preparing the instances for training"
+INPUT_TEXT: Final = "Downloading input data"
+IMAGE_TEXT: Final = "Downloading the training image"
+TRAINING_TEXT: Final = "Training image download completed. Training in progress."
+UPLOADING_TEXT: Final = "Uploading generated training model"
+STOPPING_TEXT: Final = "Stopping the training job"
+COMPLETED_TEXT: Final = "Training job completed"
+FAILED_TEXT: Final = "Training job failed"
+STOPPED_TEXT: Final = "Training job stopped"
+MAX_RUNTIME_TEXT: Final = "Training job runtime exceeded MaxRuntimeInSeconds provided"
+
+DEFAULT_MAX_RUNTIME: Final = timedelta(days=1)
+_DETAIL: Final = " - "  # between a StatusMessage and what is known beyond it
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row, read."""
+
+    resource: Resource
+    spec: TrainingSpec
+    status: TrainingStatus
+
+    @classmethod
+    def of(cls, row: Resource) -> Job:
+        return cls(row, TrainingSpec.from_row(row.spec), TrainingStatus.from_row(row.status))
+
+    @property
+    def name(self) -> str:
+        return self.resource.key.name
+
+    @property
+    def workload(self) -> WorkloadId | None:
+        return WorkloadId(self.status.workload) if self.status.workload else None
+
+    @property
+    def backend(self) -> BackendName:
+        """A folder image is run by the process backend, any other by the container engine."""
+        chosen = self.status.backend or ("process" if self.spec.image.get("folder") else "docker")
+        return BackendName(chosen)
+
+    @property
+    def ran(self) -> bool:
+        """The container has been seen running (or ended after having run), and so is never started again."""
+        return any(entry["Status"] == TRAINING for entry in self.status.transitions)
+
+    @property
+    def max_runtime(self) -> timedelta:
+        seconds = self.spec.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds")
+        return DEFAULT_MAX_RUNTIME if seconds is None else timedelta(seconds=seconds)
+
+    @property
+    def log_stream(self) -> tuple[str, str]:
+        """`<job>/algo-1-<epoch seconds>` (contract A.14): fixed by the row, so it is decided once."""
+        return kind.LOG_GROUP, f"{self.name}/algo-1-{int(self.resource.created_at.timestamp())}"
+
+    @property
+    def metric_definitions(self) -> tuple[tuple[str, str], ...]:
+        listed = self.spec.request["AlgorithmSpecification"].get("MetricDefinitions", ())
+        return tuple((each["Name"], each["Regex"]) for each in listed)
+
+    @property
+    def archives(self) -> dict[str, str]:
+        """Contract A.9: folder of /opt/ml → the object its archive becomes."""
+        path = self.spec.request["OutputDataConfig"]["S3OutputPath"]
+        return {
+            "model": kind.output_uri(path, self.name, "model.tar.gz"),
+            "output/data": kind.output_uri(path, self.name, "output.tar.gz"),
+        }
+
+    def with_status(self, status: TrainingStatus) -> Job:
+        return replace(self, status=status)
+
+
+def own_folder(workloads: Path, workload: WorkloadId) -> Path:
+    return workloads / workload
+
+
+def root(workloads: Path, workload: WorkloadId) -> Path:
+    """What the container sees as /opt/ml."""
+    return own_folder(workloads, workload) / "ml"
+
+
+def stage_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.stage")
+
+
+def collect_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.collect")
+
+
+def channels(request: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """(channel name, S3 URI) of each channel."""
+    listed = request.get("InputDataConfig") or ()
+    return tuple((each["ChannelName"], each["DataSource"]["S3DataSource"]["S3Uri"]) for each in listed)
+
+
+def enter(status: TrainingStatus, secondary: str, message: str, now: datetime, detail: str = "") -> TrainingStatus:
+    """Be in `secondary` with `message`. Being there already changes at most the detail.
+
+    A client prints a line whenever the last StatusMessage changes, so each step has its own, and progress or a wait
+    is told in the same entry. Times never run backwards, whatever the clock does.
+    """
+    text = f"{message}{_DETAIL}{detail}" if detail else message
+    last = status.transitions[-1] if status.transitions else None
+    if last is None:
+        return replace(status, secondary=secondary, transitions=(_entry(secondary, to_text(now), text),))
+    if last["Status"] == secondary and base_message(last["StatusMessage"]) == message:
+        same = {**last, "StatusMessage": text}
+        return replace(status, transitions=(*status.transitions[:-1], same))
+    moment = max(to_text(now), last["StartTime"])
+    closed = {**last, "EndTime": moment}
+    entry = _entry(secondary, moment, text)
+    return replace(status, secondary=secondary, transitions=(*status.transitions[:-1], closed, entry))
+
+
+def detailed(status: TrainingStatus, detail: str, now: datetime) -> TrainingStatus:
+    """The step the job is in, with another detail: what it waits for."""
+    if not status.transitions:
+        return enter(status, STARTING, STARTED_TEXT, now, detail)
+    last = status.transitions[-1]
+    return enter(status, last["Status"], base_message(last["StatusMessage"]), now, detail)
+
+
+def base_message(message: str) -> str:
+    return message.partition(_DETAIL)[0]
+
+
+def finish(status: TrainingStatus, ending: Mapping[str, Any], now: datetime) -> TrainingStatus:
+    """The terminal status. Its own transition has begun and ended at once."""
+    done = enter(status, ending["secondary"], ending["message"], now)
+    last = done.transitions[-1]
+    moment = last["StartTime"]
+    return replace(
+        done,
+        transitions=(*done.transitions[:-1], {**last, "EndTime": moment}),
+        training_ended_at=moment if done.training_started_at else None,
+        ending=dict(ending),
+        failure_reason=ending.get("failure_reason"),
+        unreachable_since=None,
+    )
+
+
+def completed() -> dict[str, Any]:
+    return {"state": kind.COMPLETED, "secondary": kind.COMPLETED, "message": COMPLETED_TEXT}
+
+
+def stopped() -> dict[str, Any]:
+    return {"state": kind.STOPPED, "secondary": kind.STOPPED, "message": STOPPED_TEXT}
+
+
+def max_runtime_exceeded() -> dict[str, Any]:
+    return {"state": kind.STOPPED, "secondary": MAX_RUNTIME_EXCEEDED, "message": MAX_RUNTIME_TEXT}
+
+
+def failed(reason: str) -> dict[str, Any]:
+    return {"state": kind.FAILED, "secondary": kind.FAILED, "message": FAILED_TEXT, "failure_reason": reason}
+
+
+def succeeded(found: Observation) -> bool:
+    return found.exit_code == 0 and found.cause in {ExitCause.EXIT, ExitCause.OUT_OF_MEMORY}
+
+
+def started(found: Observation) -> bool:
+    """It ran, if only for an instant: an image that cannot be found never did."""
+    return found.started_at is not None or found.exit_code is not None
+
+
+def started_at(job: Job, found: Observation) -> datetime:
+    """When the container began to run: MaxRuntimeInSeconds counts from here."""
+    if found.started_at is not None:
+        return found.started_at
+    return max(from_text(entry["StartTime"]) for entry in job.status.transitions if entry["Status"] == TRAINING)
+
+
+def progress(state: TransferState) -> str:
+    """`1.5 of 20.0 GiB`, once there is anything to tell."""
+    if not state.bytes_total:
+        return ""
+    unit, scale = _unit(state.bytes_total)
+    return f"{state.bytes_moved / scale:.1f} of {state.bytes_total / scale:.1f} {unit}"
+
+
+def _unit(size: int) -> tuple[str, int]:
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if size >= scale:
+            return unit, scale
+    return "KiB", 1 << 10
+
+
+def _entry(secondary: str, moment: str, text: str) -> dict[str, Any]:
+    return {"Status": secondary, "StartTime": moment, "StatusMessage": text}

@@ -1,0 +1,202 @@
+"""HTTP/1.1 on one connection: uvicorn's httptools protocol with the limits that a front door needs.
+
+    idle ──first byte──▶ head ──empty line──▶ exchange ──last byte out──▶ idle
+    75 s                 20 s, 64 KiB         body: 60 s without a byte
+
+Owns: size and time limits of heads, stalled bodies, half-closing clients, absolute-form targets that come late.
+Does not own: requests' meaning (`gateway.application`), what else the port speaks (`gateway.front`).
+Times are looked at by the server once a second (`check`), so that a request pays for no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from sagewright.gateway.cork import CorkedTransport
+from sagewright.gateway.hosts import is_aws, parse_absolute
+
+KEEP_ALIVE: Final = 75  # seconds an idle connection is kept: longer than any client's own pool keeps it unused
+LONGEST_HEAD: Final = 64 * 1024  # bytes of request line and headers
+_HEAD_LIMIT: Final = 20.0  # seconds from a head's first byte to its last
+_BODY_LIMIT: Final = 60.0  # seconds between two bytes of a body that we are ready to read
+_LINGER: Final = 2.0  # seconds for a refused client to read the refusal
+_WRITE_BUFFER: Final = 512 * 1024  # bytes; one large piece goes out while the next is read
+
+
+class Connection(Protocol):
+    """What the server does with every connection, whatever it speaks."""
+
+    def shutdown(self) -> None:
+        """No further requests; close when the current one is answered."""
+        ...
+
+    def check(self, now: float) -> None:
+        """Close what has been silent for too long. `now` is the loop's time."""
+        ...
+
+
+class Refused(Exception):
+    """A request whose head is not accepted."""
+
+    def __init__(self, status: int, phrase: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.phrase, self.sentence = status, phrase, sentence
+
+    def response(self) -> bytes:
+        body = f"{self.sentence}\n".encode()
+        return (
+            f"HTTP/1.1 {self.status} {self.phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        ).encode() + body
+
+
+def head_too_large() -> Refused:
+    sentence = f"The request line and headers are larger than {LONGEST_HEAD} bytes. Send fewer or shorter headers."
+    return Refused(431, "Request Header Fields Too Large", sentence)
+
+
+def head_too_slow() -> Refused:
+    return Refused(408, "Request Timeout", f"The request's line and headers took more than {_HEAD_LIMIT:g} seconds.")
+
+
+class GatewayHttp(HttpToolsProtocol):
+    """One client connection, plain or inside our TLS."""
+
+    def __init__(self, config: Config, server_state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(config, server_state, {"connection": self}, loop)
+        self._cork: CorkedTransport
+        self._in_head = False
+        self._head_size = 0  # bytes that came while the head was unfinished
+        self._head_since = 0.0
+        self._last_data = loop.time()
+        self._refused: Refused | None = None
+        self._refused_at = 0.0
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody is left to read an answer."""
+        return bool(self.transport.is_closing())
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's signature
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        super().connection_made(transport)
+        self._cork = CorkedTransport(transport)
+        self.transport = self._cork  # type: ignore[assignment] # stands in for a transport, by duck type
+
+    def data_received(self, data: bytes) -> None:
+        self._last_data = self.loop.time()
+        if self._refused is not None:
+            return  # lingering: what comes now is thrown away
+        if self._in_head:
+            self._head_size += len(data)
+            if self._head_size > LONGEST_HEAD:
+                self._refuse(head_too_large())
+                return
+        super().data_received(data)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override] # uvicorn's never keeps the connection
+        """A client that has sent a whole request may close its sending side and still get its answer."""
+        cycle = self.cycle
+        if self.scheme == "https" or cycle is None or cycle.response_complete or cycle.more_body or self._in_head:
+            return None
+        cycle.keep_alive = False
+        return True
+
+    def shutdown(self) -> None:
+        """An idle client may never answer TLS's goodbye, so it is not waited for."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and self.scheme == "https" and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._head_size = 0
+        self._head_since = self.loop.time()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._check_head_size()
+        absolute = not self.url.startswith((b"/", b"*"))
+        if absolute:
+            self._check_absolute()
+        super().on_headers_complete()
+        if absolute:
+            # A client of a plain HTTP proxy may go on to another host on this connection. It must ask the front again.
+            self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        self._cork.flush()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn calls this for every parser error, one that a callback of ours has raised among them."""
+        self._refuse(self._refused or Refused(400, "Bad Request", f"{msg} This port speaks HTTP/1.1."))
+
+    def check(self, now: float) -> None:
+        if self.transport is None or self.transport.is_closing():
+            return
+        busy = self.cycle is not None and not self.cycle.response_complete
+        silent = now - self._last_data
+        if self._refused is not None:
+            if not busy and now - self._refused_at > _LINGER:
+                self.transport.abort()
+        elif self._in_head:
+            if now - self._head_since > _HEAD_LIMIT:
+                self._refuse(head_too_slow())
+        elif not busy:
+            if silent > KEEP_ALIVE:
+                self.transport.close()
+        elif self.cycle.more_body and not self.flow.read_paused and silent > _BODY_LIMIT:
+            self.transport.abort()
+
+    def _check_head_size(self) -> None:
+        size = len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
+        if size > LONGEST_HEAD:
+            self._refused = head_too_large()
+            raise self._refused
+
+    def _check_absolute(self) -> None:
+        """The front has let the connection's first target through; a later one may name any host."""
+        try:
+            host, port, _ = parse_absolute(self.url.decode("latin-1"))
+        except ValueError as error:
+            self._refused = Refused(400, "Bad Request", f"The request's target cannot be read: {error}.")
+            raise self._refused from error
+        if not is_aws(host) and (self.server is None or port != self.server[1]):
+            self._refused = Refused(421, "Misdirected Request", f"Open a new connection to the proxy for {host}.")
+            raise self._refused
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answer in turn: never into the answer of an earlier request on this connection."""
+        self._refused = refused
+        self._refused_at = self.loop.time()
+        cycle = self.cycle
+        if self.transport.is_closing():
+            return
+        if cycle is None or cycle.response_complete:
+            self._answer(refused)
+        elif not cycle.more_body:
+            cycle.keep_alive = False  # a good request is before it: its answer is the last
+        elif cycle.response_started:
+            self.transport.abort()
+        else:
+            # The body of the request under way is garbage: its consumer learns of it as a lost client.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self._answer(refused)
+
+    def _answer(self, refused: Refused) -> None:
+        """Close only after the client had time to read it: closing on bytes not yet read would reset the connection."""
+        self.transport.write(refused.response())
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()

@@ -1,0 +1,148 @@
+"""Files and folders on this machine: copying without moving bytes where the file system can, removing what resists.
+
+Owns: how a copy is made, how a tree is removed, the sentences for a disk's errors.
+Does not own: what is copied where (`stage`, `collect`).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from sagewright.core.errors import BlobStoreFull, TransferError
+from sagewright.staging.meter import Meter
+
+_FICLONE: Final = 0x40049409  # linux/fs.h: share the extents of another file (btrfs, xfs, bcachefs)
+_CHUNK: Final = 8 * 1024 * 1024  # bytes between two looks at the meter
+_CANNOT_CLONE: Final = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM})
+_CANNOT_RANGE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def copy_file(source: Path, target: str, meter: Meter) -> None:
+    """A copy of its own at `target`, mode 0644: writing to it never touches the source. Must not exist yet."""
+    with open(source, "rb", buffering=0) as reader:
+        descriptor = _create(target)
+        with open(descriptor, "wb", buffering=0):
+            size = os.fstat(reader.fileno()).st_size
+            if size and _clone(reader.fileno(), descriptor):
+                meter.add(size)
+            else:
+                _copy(reader.fileno(), descriptor, meter)
+
+
+def save(content: BinaryIO, target: str, meter: Meter) -> None:
+    """The same from a stream. What an earlier attempt left at `target` is replaced."""
+    Path(target).unlink(missing_ok=True)
+    with open(_create(target), "wb", buffering=0) as writer:
+        while piece := content.read(_CHUNK):
+            writer.write(piece)
+            meter.add(len(piece))
+
+
+def _create(target: str) -> int:
+    """A new file, mode 0644 whatever the umask."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    os.fchmod(descriptor, 0o644)
+    return descriptor
+
+
+def _clone(source: int, target: int) -> bool:
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in _CANNOT_CLONE:
+            return False
+        raise
+    return True
+
+
+def _copy(source: int, target: int, meter: Meter) -> None:
+    """In the kernel where it can; the two calls differ in what they work between."""
+    offset = 0
+    ranges = True
+    while True:
+        try:
+            if ranges:
+                moved = os.copy_file_range(source, target, _CHUNK, offset)
+            else:
+                moved = os.sendfile(target, source, offset, _CHUNK)
+        except OSError as error:
+            if not ranges or error.errno not in _CANNOT_RANGE:
+                raise
+            ranges = False
+            os.lseek(target, offset, os.SEEK_SET)
+            continue
+        if not moved:
+            return
+        offset += moved
+        meter.add(moved)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """A config file, mode 0644 whatever the umask."""
+    path.write_bytes(content)
+    path.chmod(0o644)
+
+
+def make_folder(path: Path, mode: int) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(mode)
+
+
+def set_aside(path: Path, trash: Path) -> None:
+    """Make `path` not exist, at once, whatever is in it: it goes to the trash, to be removed in peace."""
+    trash.mkdir(exist_ok=True)
+    with suppress(FileNotFoundError):
+        path.rename(trash / f"{path.name}.{secrets.token_hex(4)}")
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder, opening closed folders first. Symbolic links are removed, never followed.
+
+    Raises PermissionError when something in it belongs to another user, such as root in a container.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except PermissionError:
+        _open_folders(path)
+        shutil.rmtree(path)
+
+
+def _open_folders(path: Path) -> None:
+    with suppress(OSError):
+        path.chmod(0o700)
+    for folder, names, _ in os.walk(path):
+        for child in (Path(folder, name) for name in names):
+            with suppress(OSError):
+                if stat.S_ISDIR(child.lstat().st_mode):
+                    child.chmod(0o700)
+
+
+def refusal(error: OSError | BlobStoreFull, where: Path) -> TransferError:
+    """The error as a sentence for FailureReason."""
+    if isinstance(error, BlobStoreFull) or error.errno in _FULL:
+        return TransferError(
+            f"No space left on the disk of {where} ({_free(where)} free). Free some space and start the job again."
+        )
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return TransferError(
+            f"{error.filename or where} may not be read or written by the user that runs Sagewright: {error.strerror}."
+        )
+    return TransferError(f"{error.filename or where}: {error.strerror or error}")
+
+
+def _free(where: Path) -> str:
+    for folder in (where, *where.parents):
+        with suppress(OSError):
+            return f"{shutil.disk_usage(folder).free / (1 << 20):.0f} MiB"
+    return "an unknown amount"

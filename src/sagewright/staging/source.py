@@ -1,0 +1,60 @@
+"""What staging needs of the object store, in its own words. `objects.local.LocalObjects` is the implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
+
+from sagewright.core.ids import Account
+
+
+class StoredObject(Protocol):
+    """One object as a listing shows it. `content_path` is the file with its bytes, never written through; None when
+    they are not on this machine."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def content_path(self) -> Path | None: ...
+
+
+class ObjectWriter(Protocol):
+    """The object appears whole at `commit`, or never."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def commit(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class ObjectStore(Protocol):
+    """Reads and writes objects without HTTP. Synchronous: staging runs in threads.
+
+    Errors: NotFound (bucket or key), StoreUnavailable, BlobStoreFull.
+    """
+
+    def bucket_exists(self, bucket: str, account: Account | None = None) -> bool: ...
+
+    def list(self, bucket: str, prefix: str) -> Iterable[StoredObject]:
+        """Every object whose key starts with `prefix`, in the order of keys."""
+        ...
+
+    def open(self, bucket: str, key: str) -> BinaryIO:
+        """The object as it is now."""
+        ...
+
+    def put_stream(self, bucket: str, key: str, content_type: str) -> ObjectWriter: ...
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """`s3://bucket/key` → (bucket, key). The form was checked when the job was created."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key

@@ -1,0 +1,109 @@
+"""Staging inputs: build /opt/ml of one workload beside its place, then move it there in one step.
+
+    ROOT.partial/   built here; a cut-off one is thrown away by the next attempt
+    ROOT            exists only when all of it is there
+
+Owns: the folder tree, config files and channels on disk. Does not own: what the config files say
+(`workloads.container`), which object becomes which file (`plan`), when it is done (`transfers`).
+
+Modes: the contract's own folders are open to every user of the container, because images may run as any uid and must
+be able to write there (contract 0.2, 0.6); what lies above ROOT keeps other users of this machine out. Data is
+0755 and 0644.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from sagewright.core.errors import NotFound, TransferError
+from sagewright.staging import disk
+from sagewright.staging.meter import Meter
+from sagewright.staging.plan import ChannelPlan, plan_channel
+from sagewright.staging.source import ObjectStore, StoredObject, split_uri
+from sagewright.workloads.transfer import ChannelInput, StageInputs
+
+OPEN: Final = 0o777
+CLOSED: Final = 0o711  # may be passed through by who knows the name, as a container's own users must
+_COPIERS: Final = 4
+_BATCH: Final = 64  # objects a copier takes at a time
+
+
+def stage(transfer: StageInputs, objects: ObjectStore, meter: Meter, trash: Path) -> None:
+    """Raises TransferError, Cancelled, OSError, StoreError. Afterwards `transfer.root` is complete."""
+    root = transfer.root
+    partial = root.with_name(f"{root.name}.partial")
+    disk.make_folder(root.parent, CLOSED)
+    for leftover in (partial, root):
+        disk.set_aside(leftover, trash)
+    plans = [(each, _plan(each, transfer, objects)) for each in transfer.channels]
+    meter.total = sum(plan.size for _, plan in plans)
+    _build_tree(transfer, partial)
+    for each, plan in plans:
+        _fill_channel(each, plan, partial / "input" / "data" / each.channel, objects, meter)
+    meter.check()
+    partial.rename(root)
+
+
+def _plan(channel: ChannelInput, transfer: StageInputs, objects: ObjectStore) -> ChannelPlan:
+    bucket, prefix = split_uri(channel.s3_uri)
+    found = list(objects.list(bucket, prefix)) if objects.bucket_exists(bucket, transfer.account) else []
+    if not found:
+        raise TransferError(
+            f'No S3 objects found under S3 URL "{channel.s3_uri}" given in input data source. Please ensure that the '
+            f"bucket exists in the selected region ({transfer.region}), that objects exist under that S3 prefix, and "
+            f'that the role has "s3:ListBucket" permissions on bucket "{bucket}".'
+        )
+    return plan_channel(channel.channel, bucket, prefix, found)
+
+
+def _build_tree(transfer: StageInputs, partial: Path) -> None:
+    own = ["", *transfer.folders, *(f"input/data/{each.channel}" for each in transfer.channels)]
+    for name in own:
+        disk.make_folder(partial / name, OPEN)
+        for parent in list((partial / name).relative_to(partial).parents)[:-1]:
+            (partial / parent).chmod(OPEN)
+    for name, content in transfer.files.items():
+        path = partial / name
+        if not path.parent.is_dir():
+            disk.make_folder(path.parent, OPEN)
+        disk.write_file(path, content)
+
+
+def _fill_channel(channel: ChannelInput, plan: ChannelPlan, folder: Path, objects: ObjectStore, meter: Meter) -> None:
+    bucket, _ = split_uri(channel.s3_uri)
+    for name in plan.folders:
+        disk.make_folder(folder / name, 0o755)
+
+    def copy(batch: list[tuple[str, StoredObject]]) -> None:
+        for name, each in batch:
+            _copy(each, f"{folder}/{name}", bucket, objects, meter)
+
+    entries = iter(plan.files.items())
+    batches = iter(lambda: list(islice(entries, _BATCH)), [])
+    if len(plan.files) == 1:
+        copy(list(plan.files.items()))
+        return
+    with ThreadPoolExecutor(_COPIERS, "copy") as copiers:
+        running = [copiers.submit(copy, batch) for batch in batches]
+        done, left = wait(running, return_when=FIRST_EXCEPTION)
+        for each in left:
+            each.cancel()
+        for each in done:
+            each.result()
+
+
+def _copy(each: StoredObject, target: str, bucket: str, objects: ObjectStore, meter: Meter) -> None:
+    if each.content_path is not None:
+        try:
+            disk.copy_file(each.content_path, target, meter)
+            return
+        except FileNotFoundError:
+            pass  # written anew, or deleted, since the listing
+    try:
+        with objects.open(bucket, each.key) as content:
+            disk.save(content, target, meter)
+    except NotFound as error:
+        raise TransferError(f"Object s3://{bucket}/{each.key} was deleted while it was being downloaded.") from error

@@ -1,0 +1,239 @@
+"""The SageMaker training container as values: files, folders, environment, command (container contract, part A).
+
+    CreateTrainingJob request ──► files and folders of /opt/ml      training_files, training_folders
+                              ──► environment, command              training_environment, command
+                              ──► the whole Workload                training_workload
+
+Pure: nothing here touches a disk, a clock or an engine. Owns: what a container sees.
+Does not own: the channels' data (`staging`), how a workload is run (`backends`).
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from sagewright.core.ids import WorkloadId
+from sagewright.workloads.instances import instance_resources
+from sagewright.workloads.workload import ImageRef, Mount, Resources, Workload
+
+ML: Final = "/opt/ml"
+FIRST_HOST: Final = "algo-1"
+STOP_GRACE: Final = timedelta(seconds=120)
+CHECKPOINTS: Final = "/opt/ml/checkpoints"
+METRICS: Final = "/opt/ml/output/metrics/sagemaker"
+TENSORS: Final = "/opt/ml/output/tensors/"
+KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+Request = Mapping[str, Any]  # CreateTrainingJob as decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the machine that runs the workload has. `memory` in bytes; 0 = not known."""
+
+    cpus: int
+    memory: int
+    gpus: int = 0
+
+
+def training_files(
+    request: Request, *, host: str = FIRST_HOST, hosts: Sequence[str] = (FIRST_HOST,)
+) -> dict[str, bytes]:
+    """Path relative to /opt/ml → content, for every config file of one host (contract A.3 to A.6)."""
+    algorithm = request["AlgorithmSpecification"]
+    files = {
+        "hyperparameters": request.get("HyperParameters") or {},
+        "inputdataconfig": _input_data_config(request),
+        "resourceconfig": _resource_config(request, host, hosts),
+        "metric-definition-regex": algorithm.get("MetricDefinitions") or [],
+        "trainingjobconfig": {name: value for name, value in request.items() if name != "Tags"},
+        "init-config": {"inputMode": algorithm["TrainingInputMode"], "channels": _channel_names(request)},
+    }
+    if hook := request.get("DebugHookConfig"):
+        files["debughookconfig"] = {"LocalPath": TENSORS, **hook}
+    profiler = request.get("ProfilerConfig")
+    if profiler and not profiler.get("DisableProfiler"):
+        files["profilerconfig"] = profiler
+    return {f"input/config/{name}.json": _json(content) for name, content in files.items()}
+
+
+def training_folders(request: Request) -> tuple[str, ...]:
+    """Folders relative to /opt/ml that exist before the program starts (contract A.2).
+
+    Not `output/intermediate`: if it exists, the training toolkit leaves the sync of it to the platform.
+    """
+    folders = ["input/config", "input/data", "model", "output", "output/data", METRICS.removeprefix(f"{ML}/")]
+    folders += [f"input/data/{name}" for name in _channel_names(request)]
+    if request.get("CheckpointConfig"):
+        folders.append(_checkpoint_folder(request))
+    return tuple(folders)
+
+
+def training_environment(
+    request: Request, *, arn: str, region: str, gpus: int = 0, platform: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What is set on top of the image's own ENV (contract A.7).
+
+    `platform` has the role's keys and the endpoint URLs. They give way to what the user set, and the three keys
+    only together: a session token beside somebody else's access key would break both. Under network isolation there
+    are none. The service's own names win over the user.
+    """
+    user = dict(request.get("Environment") or {})
+    given = {} if request.get("EnableNetworkIsolation") else dict(platform or {})
+    if any(name in user for name in KEYS):
+        given = {name: value for name, value in given.items() if name not in KEYS}
+    reserved = {
+        "TRAINING_JOB_NAME": request["TrainingJobName"],
+        "TRAINING_JOB_ARN": arn,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "SAGEMAKER_METRICS_DIRECTORY": METRICS,
+        "DMLC_INTERFACE": _interface(request),
+    }
+    if not gpus:
+        reserved["NVIDIA_VISIBLE_DEVICES"] = "void"
+    return {**given, **user, **reserved}
+
+
+def command(request: Request) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """(entrypoint, arguments) as in `Workload`, for the four cases of contract A.1."""
+    algorithm = request["AlgorithmSpecification"]
+    entrypoint = algorithm.get("ContainerEntrypoint")
+    arguments = algorithm.get("ContainerArguments")
+    if entrypoint:
+        return tuple(entrypoint), tuple(arguments) if arguments else None
+    return None, tuple(arguments) if arguments else ("train",)
+
+
+def training_workload(
+    request: Request,
+    *,
+    workload: WorkloadId,
+    image: ImageRef,
+    arn: str,
+    region: str,
+    root: Path,
+    machine: Machine,
+    platform: Mapping[str, str] | None = None,
+) -> Workload:
+    """The one container of a single-host training job. `root` is the staged folder that becomes /opt/ml."""
+    entrypoint, arguments = command(request)
+    resources = training_resources(request, machine)
+    return Workload(
+        id=workload,
+        image=image,
+        entrypoint=entrypoint,
+        arguments=arguments,
+        env=training_environment(request, arn=arn, region=region, gpus=resources.gpus, platform=platform),
+        mounts=(Mount(root, ML), *_checkpoint_mount(request, root)),
+        resources=resources,
+        hostname=FIRST_HOST,
+        network_isolation=bool(request.get("EnableNetworkIsolation")),
+        stop_grace=STOP_GRACE,
+        labels={"sagewright.training-job": request["TrainingJobName"]},
+    )
+
+
+def training_resources(request: Request, machine: Machine) -> Resources:
+    return instance_resources(
+        _instance_groups(request, (FIRST_HOST,))[0]["instance_type"],
+        cpus=machine.cpus,
+        memory=machine.memory,
+        gpus=machine.gpus,
+    )
+
+
+def _input_data_config(request: Request) -> dict[str, dict[str, str]]:
+    """Contract A.4. FastFile is written as File, so that programs that do not know it work."""
+    mode = request["AlgorithmSpecification"]["TrainingInputMode"]
+    described: dict[str, dict[str, str]] = {}
+    for channel in request.get("InputDataConfig") or ():
+        s3 = channel.get("DataSource", {}).get("S3DataSource") or {}
+        own_mode = channel.get("InputMode") or mode
+        entry = {"ContentType": channel["ContentType"]} if channel.get("ContentType") else {}
+        described[channel["ChannelName"]] = entry | {
+            "TrainingInputMode": "File" if own_mode == "FastFile" else own_mode,
+            "S3DistributionType": s3.get("S3DataDistributionType") or "FullyReplicated",
+            "RecordWrapperType": channel.get("RecordWrapperType") or "None",
+        }
+    return described
+
+
+def _resource_config(request: Request, host: str, hosts: Sequence[str]) -> dict[str, Any]:
+    """Contract A.5. `hosts` is sorted as text: algo-1, algo-10, algo-2."""
+    groups = _instance_groups(request, hosts)
+    own = next((group for group in groups if host in group["hosts"]), groups[0])
+    return {
+        "current_host": host,
+        "current_instance_type": own["instance_type"],
+        "current_group_name": own["instance_group_name"],
+        "hosts": sorted(hosts),
+        "instance_groups": groups,
+        "network_interface_name": _interface(request),
+        "topology": None,
+    }
+
+
+def _instance_groups(request: Request, hosts: Sequence[str]) -> list[dict[str, Any]]:
+    """One group that has every host, unless the request describes groups; those take the hosts in order."""
+    config = request["ResourceConfig"]
+    described = config.get("InstanceGroups") or [
+        {
+            "InstanceGroupName": "homogeneousCluster",
+            "InstanceType": config.get("InstanceType", ""),
+            "InstanceCount": len(hosts),
+        }
+    ]
+    left = list(hosts)
+    groups = []
+    for group in described:
+        own, left = left[: group["InstanceCount"]], left[group["InstanceCount"] :]
+        groups.append(
+            {
+                "instance_group_name": group["InstanceGroupName"],
+                "instance_type": group["InstanceType"],
+                "hosts": sorted(own),
+            }
+        )
+    return groups
+
+
+def _interface(request: Request) -> str:
+    """An isolated container of a single-host job has the loopback interface and no other."""
+    return "lo" if request.get("EnableNetworkIsolation") else "eth0"
+
+
+def _channel_names(request: Request) -> list[str]:
+    return [channel["ChannelName"] for channel in request.get("InputDataConfig") or ()]
+
+
+def _checkpoint_path(request: Request) -> str:
+    return posixpath.normpath((request.get("CheckpointConfig") or {}).get("LocalPath") or CHECKPOINTS)
+
+
+def _checkpoint_folder(request: Request) -> str:
+    """Under /opt/ml at its own place; elsewhere in `checkpoints`, from where it is mounted."""
+    path = _checkpoint_path(request)
+    return posixpath.relpath(path, ML) if _is_in_ml(path) else "checkpoints"
+
+
+def _checkpoint_mount(request: Request, root: Path) -> tuple[Mount, ...]:
+    path = _checkpoint_path(request)
+    if not request.get("CheckpointConfig") or _is_in_ml(path):
+        return ()
+    return (Mount(root / "checkpoints", path),)
+
+
+def _is_in_ml(path: str) -> bool:
+    return path == ML or path.startswith(f"{ML}/")
+
+
+def _json(content: object) -> bytes:
+    """Compact, no line feed at the end, as AWS writes it; ASCII, because some images read it in the C locale."""
+    return json.dumps(content, separators=(",", ":")).encode()

@@ -1,0 +1,66 @@
+"""End to end: real clients, a real server, real containers and processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.server import Server, plain_environment
+
+PROGRAM = Path(__file__).parent / "program"
+SCRIPTS = Path(__file__).parent / "scripts"
+DOCKER_IMAGE = "sagewright-test/program:1"
+
+
+@pytest.fixture(scope="session")
+def docker_image() -> str:
+    """The test program as a Docker image, built by the docker command as a user would."""
+    if subprocess.run(["docker", "image", "inspect", "sagewright-test/python:3.11"], capture_output=True).returncode:
+        pytest.skip("no Docker engine with sagewright-test/python:3.11 (scripts/engine, scripts/images)")
+    built = subprocess.run(
+        ["docker", "build", "-q", "-t", DOCKER_IMAGE, str(PROGRAM)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DOCKER_BUILDKIT": "0"},
+    )
+    assert built.returncode == 0, built.stderr
+    return DOCKER_IMAGE
+
+
+@pytest.fixture
+def folder_image() -> Callable[[Server], str]:
+    """Registers the test program as a folder image with a server."""
+
+    def register(server: Server) -> str:
+        server.run("image", "add", str(PROGRAM), "--name", "program", "--entrypoint", "python main.py")
+        return "program"
+
+    return register
+
+
+def sdk_python(name: str) -> Path:
+    """The interpreter of one client generation (scripts/sdk-venvs), or a skip that says how to get it."""
+    cache = Path(os.environ.get("SAGEWRIGHT_TEST_CACHE", Path.home() / ".cache" / "sagewright-tests"))
+    python = cache / f"venv-{name}" / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"no {python} (scripts/sdk-venvs {name})")
+    return python
+
+
+def run_script(python: Path, script: str, *arguments: str, env: dict[str, str]) -> tuple[str, dict[str, Any]]:
+    """Everything that the script printed, and its last line as JSON."""
+    done = subprocess.run(
+        [str(python), str(SCRIPTS / script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**plain_environment(), **env},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr, json.loads(done.stdout.strip().splitlines()[-1])

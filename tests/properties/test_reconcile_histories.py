@@ -1,0 +1,138 @@
+"""Generated histories of training jobs: crashes at every seam, outages, lost replies, users, vanishing containers.
+
+SAGEWRIGHT_HISTORIES sets how many are run; a failure names its seed, and SAGEWRIGHT_HISTORY=SEED runs it alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from sagewright.backends.fake import backend as fake
+from sagewright.backends.fake.script import End, OnTerm, Run, Say, Script
+from sagewright.workloads.observation import ExitCause
+from sagewright.workloads.workload import Workload
+from suites.reconcile_world import Chaos, World
+from suites.virtual_time import run
+
+HISTORIES = int(os.environ.get("SAGEWRIGHT_HISTORIES", "400"))
+ALONE = os.environ.get("SAGEWRIGHT_HISTORY")
+SHARDS = 8
+CHAOS_LASTS = 600.0  # virtual seconds
+CALM_BY = 4000.0  # by then every job has ended: time limits, the patience with the engine and two sweeps are over
+
+
+@pytest.fixture
+def quick_disk() -> Iterator[Path]:
+    """Memory, where there is some: the histories are about order, not about disks."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def rare_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log reader of the fake looks 200 times a second: too often for hours of virtual time."""
+    monkeypatch.setattr(fake, "_LOOK_AGAIN", 0.7)
+
+
+def script(random: Random) -> Script:
+    """What a container does: quickly done, long, silent, chatty, deaf to SIGTERM, failing, or never starting."""
+    if random.random() < 0.1:
+        return Script(fails=random.choice([(ExitCause.IMAGE, "no such image"), (ExitCause.START, "no such program")]))
+    steps: list[Any] = []
+    for number in range(random.randrange(4)):
+        steps.append(Say(b"".join(b"line %d.%d\n" % (number, n) for n in range(random.choice([1, 3, 40])))))
+        steps.append(Run(random.choice([0.0, 0.01, 1.0, 20.0, 400.0])))
+    end = random.choice([End(0), End(0), End(1), End(137, ExitCause.OUT_OF_MEMORY), End(139)])
+    on_term = random.choice([OnTerm(), OnTerm(0, b"saved\n", 5.0), None])
+    return Script((*steps, end), prepare=random.choice([0.0, 0.0, 0.5, 90.0]), on_term=on_term)
+
+
+def draw_chaos(random: Random) -> Chaos:
+    return Chaos(
+        crash=random.choice([0.0, 0.02, 0.1]),
+        unavailable=random.choice([0.0, 0.15, 0.5]),
+        reply_lost=random.choice([0.0, 0.1]),
+        hint_lost=random.choice([0.0, 0.5, 1.0]),
+        transfer_fails=random.choice([0.0, 0.1]),
+    )
+
+
+async def trouble(world: World, random: Random) -> None:
+    """The user and the machine, until the chaos is over; then everything works again."""
+    clock = asyncio.get_running_loop()
+    while clock.time() < CHAOS_LASTS:
+        await asyncio.sleep(random.choice([0.0, 0.001, 0.05, 1.0, 15.0, 60.0]))
+        match random.randrange(12):
+            case 0 | 1:
+                world.stop(random.choice(world.keys))
+            case 2 | 3:
+                world.delete(random.choice(world.keys))
+            case 4:
+                world.vanish()
+            case 5 if random.random() < 0.3:
+                world.reboot()
+            case 6:
+                world.engine.down = not world.engine.down
+            case 7:
+                world.full_disk = not world.full_disk
+            case 8 if len(world.keys) < 4:
+                world.create(f"job-{len(world.keys)}", max_runtime=random.choice([30, 3600]))
+    world.engine.down = world.full_disk = False
+    world.chaos = Chaos()
+
+
+async def history(folder: Path, seed: int) -> World:
+    random = Random(seed)
+    world = World(folder, random, lambda workload: script(random))
+    world.chaos = draw_chaos(random)
+    world.create("job-0", max_runtime=random.choice([30, 3600]))
+    troubles = asyncio.create_task(trouble(world, random))
+    clock = asyncio.get_running_loop()
+    while clock.time() < CALM_BY:
+        crashed = await world.live(CALM_BY)
+        await asyncio.sleep(random.choice([0.0, 1.0, 30.0]) if crashed else 0.0)
+    await troubles
+    world.check_settled()
+    world.store.close()
+    return world
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_every_history_ends_well(shard: int, quick_disk: Path) -> None:
+    seeds = [int(ALONE)] if ALONE else range(shard, HISTORIES, SHARDS)
+    for seed in seeds:
+        folder = quick_disk / str(seed)
+        folder.mkdir()
+        try:
+            run(history(folder, seed))
+        except BaseException as error:
+            error.add_note(f"SAGEWRIGHT_HISTORY={seed}")
+            raise
+
+
+def test_a_history_without_trouble_runs_each_container_once_and_keeps_each_line(quick_disk: Path) -> None:
+    async def calm() -> World:
+        world = World(quick_disk, Random(1), _prints)
+        world.create("job-0")
+        await world.live(100)
+        world.check_settled()
+        world.store.close()
+        return world
+
+    world = run(calm())
+    job = world.states[world.keys[0]]
+    assert job == "Completed"
+    assert list(world.engine.starts.values()) == [1]
+
+
+def _prints(workload: Workload) -> Script:
+    return Script((Say(b"one\ntwo\n"), Run(5), Say(b"three"), End(0)))

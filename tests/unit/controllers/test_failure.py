@@ -1,0 +1,71 @@
+"""FailureReason texts (contract A.11)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sagewright.controllers import failure
+from sagewright.core.ids import WorkloadId
+from sagewright.workloads.observation import ExitCause, Observation, Phase
+
+
+def ended(code: int | None, cause: ExitCause = ExitCause.EXIT, message: str = "") -> Observation:
+    return Observation(WorkloadId("w"), Phase.EXITED, exit_code=code, cause=cause, message=message)
+
+
+def test_the_failure_file_comes_first_and_the_exit_code_survives_its_length() -> None:
+    text = failure.of_exit(ended(1), "x" * 5000, ["line"])
+    assert len(text) == 1024
+    assert text.startswith("AlgorithmError: xxx")
+    assert text.endswith("…, exit code: 1")
+
+
+def test_without_a_failure_file_the_end_of_the_log_tells() -> None:
+    text = failure.of_exit(ended(1), " \n", [f"line {n} " + "y" * 200 for n in range(20)])
+    assert len(text) == 1024
+    assert text.startswith("AlgorithmError: The program ended with an error and wrote no /opt/ml/output/failure.")
+    assert "line 19" in text
+    assert "line 0" not in text
+    assert text.endswith(", exit code: 1")
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [(139, " (SIGSEGV)"), (137, " (SIGKILL)"), (143, " (SIGTERM)"), (134, " (SIGABRT)"), (1, ""), (128, ""), (255, "")],
+)
+def test_a_death_by_signal_is_named(code: int, name: str) -> None:
+    assert failure.of_exit(ended(code), "", []).endswith(f", exit code: {code}{name}")
+
+
+def test_a_program_that_was_not_found_gets_a_hint() -> None:
+    assert "check ENTRYPOINT and PATH" in failure.of_exit(ended(127), "", ["sh: train: not found"])
+
+
+def test_out_of_memory_starts_with_the_words_of_aws() -> None:
+    text = failure.of_exit(ended(137, ExitCause.OUT_OF_MEMORY, "It used more than 8 GiB."), "", ["epoch 1"])
+    assert text.startswith(
+        "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an "
+        "instance. It used more than 8 GiB, exit code: 137 (SIGKILL)."
+    )
+    assert text.endswith("Last log lines:\nepoch 1")
+
+
+@given(
+    st.integers(0, 255) | st.none(),
+    st.sampled_from(ExitCause),
+    st.text(max_size=1500),
+    st.text(max_size=1500),
+    st.lists(st.text(max_size=300), max_size=20),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_reason_has_a_kind_a_cause_and_fits(
+    code: int | None, cause: ExitCause, message: str, file: str, tail: list[str]
+) -> None:
+    text = failure.of_exit(ended(code, cause, message), file, tail)
+    assert len(text) <= 1024
+    kind, _, detail = text.partition(": ")
+    assert kind in {"AlgorithmError", "ClientError", "InternalServerError"}
+    assert detail
+    assert len(failure.with_collection(text, message)) <= 1024
