@@ -1,9 +1,9 @@
 """Signed InvokeEndpoint of 1 KiB through the router, against nginx in front of the same upstream, unsigned.
 
-    wrk ─▶ nginx, one worker ─▶ upstream        the same bytes, the same upstream, one run, in turn
-    wrk ─▶ router, signed    ─▶ upstream        requests per second: at least 0.6 of nginx
-    500 requests/s ─▶ upstream; ─▶ router ─▶ upstream: added latency p50 at most 0.5 ms, p99 at most 1.5 ms
-    3 times what a slow upstream can do: the goodput is at least 0.9 of its peak
+wrk ─▶ nginx, one worker ─▶ upstream        the same bytes, the same upstream, one run, in turn
+wrk ─▶ router, signed    ─▶ upstream        requests per second: at least 0.6 of nginx
+500 requests/s ─▶ upstream; ─▶ router ─▶ upstream: added latency p50 at most 0.5 ms, p99 at most 1.5 ms
+3 times what a slow upstream can do: the goodput is at least 0.9 of its peak
 """
 
 from __future__ import annotations

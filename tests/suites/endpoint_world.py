@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -202,6 +203,7 @@ class EndpointWorld(World):
             (fleet,) = found.status.fleets
             assert found.status.serving == fleet.id
             assert not found.status.pending
+            self._check_routes(found.status)
             wanted |= {workload for each in fleet.instances for workload in each.workloads.values()}
         strays = {each for each in self.engine.programs if each not in wanted}
         assert not strays, f"left behind: {strays}"
@@ -209,6 +211,15 @@ class EndpointWorld(World):
             assert any(f".{fleet}." in transfer for fleet in self._fleets()), f"left behind: {transfer}"
         for workload, starts in self.engine.starts.items():
             assert starts <= 1 or workload in self.vanished, f"{workload} ran {starts} times"
+
+    def _check_routes(self, status: EndpointStatus) -> None:
+        """Routes lead to containers that are there, but for the moment in which one ends."""
+        for instance in routable(status):
+            for workload in map(WorkloadId, instance.workloads.values()):
+                program = self.engine.programs.get(workload)
+                assert program is not None, f"{workload} is routable and does not exist"
+                ended = program.seen.ended_at
+                assert ended is None or self.clock.now() - ended < timedelta(seconds=30), f"{workload} is dead"
 
     def _fleets(self) -> set[str]:
         return {each.id for key in self.keys if (found := self.endpoint(key)) for each in found.status.fleets}

@@ -27,7 +27,15 @@ from sagewright.router.hot import Router
 from sagewright.settings import DataDir, RouterSettings, ServerSettings, Settings
 from sagewright.store.db import Database
 from sagewright.store.kinds import endpoint
-from sagewright.store.kinds.endpoint import ContainerPlan, EndpointSpec, EndpointStatus, Fleet, Instance, Plan, VariantPlan
+from sagewright.store.kinds.endpoint import (
+    ContainerPlan,
+    EndpointSpec,
+    EndpointStatus,
+    Fleet,
+    Instance,
+    Plan,
+    VariantPlan,
+)
 from support.front_bench import MASTER, MemoryObjects, services
 
 NOW = "2026-01-01T00:00:00.000000Z"
@@ -216,7 +224,12 @@ class Bench:
         return self.keyring.issue(DEFAULT_ACCOUNT, "SageMakerRole", "me", user_id="AROA1", expiration=expiration)
 
     def put(
-        self, name: str, *variants: Fleeted, state: str = endpoint.IN_SERVICE, serving: bool = True, delete: bool = False
+        self,
+        name: str,
+        *variants: Fleeted,
+        state: str = endpoint.IN_SERVICE,
+        serving: bool = True,
+        delete: bool = False,
     ) -> int:
         """Write the endpoint's row as the controller would. The row's version."""
         plan = Plan("config", tuple(_plan(variant) for variant in variants))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+from dataclasses import dataclass
 
 from sagewright.app import child, compose
 from sagewright.blobs.files import FileBlobs
@@ -13,8 +14,10 @@ from sagewright.core.credentials import Keyring
 from sagewright.gateway.application import Gateway
 from sagewright.gateway.asgi import Application
 from sagewright.gateway.authority import Authority
+from sagewright.gateway.metrics import Flush
 from sagewright.gateway.server import run
 from sagewright.objects.api import ObjectApi
+from sagewright.router.hot import Router
 from sagewright.settings import Settings
 from sagewright.store.changes import ChangeSender
 
@@ -24,14 +27,25 @@ def main() -> None:
     assert started.listen is not None, "the supervisor passes the socket"
     settings = started.settings
     authority = Authority(settings.data.keys, settings.outer_bundle)
-    application = build(settings)
+    line = build(settings)
     gc.collect()
     gc.freeze()  # what is loaded now lives as long as the process: no need to look at it again and again
-    run(application, socket.socket(fileno=started.listen), settings, authority)
+    listener = socket.socket(fileno=started.listen)
+    run(line.application, listener, settings, authority, hot_path=line.router, ready=line.flush.start)
+    line.flush.finish()
 
 
-def build(settings: Settings) -> Application:
-    """The straight line with its parts."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What stands behind the port: the straight line for everything, and the short one for invocations."""
+
+    application: Application
+    router: Router
+    flush: Flush
+
+
+def build(settings: Settings) -> Line:
+    """Both lines with their parts, over one store."""
     data = settings.data
     keyring = Keyring.open(data.keys)
     store = compose.open_store(settings, ChangeSender(data.changes))
@@ -45,7 +59,7 @@ def build(settings: Settings) -> Application:
         clock=clock,
         reads_inline=local,
     )
-    return Gateway(
+    gateway = Gateway(
         keyring=keyring,
         services=compose.services(keyring, LogStreams(data.streams)),
         objects=objects,
@@ -54,6 +68,8 @@ def build(settings: Settings) -> Application:
         settings=settings,
         store_is_local=local,
     )
+    router = Router(store=store, keyring=keyring, clock=clock, settings=settings, store_is_local=local)
+    return Line(gateway, router, compose.metrics_flush(router.counters, store, clock))
 
 
 if __name__ == "__main__":

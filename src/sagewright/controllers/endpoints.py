@@ -190,7 +190,7 @@ class EndpointController:
         elif fleets.is_up(moved):
             for each in turn.status.fleets:
                 if each.id != fleet.id:
-                    turn.put(each.id, replace(each, instances=()))
+                    turn.put(each.id, replace(each, retired=True))
             turn.status = replace(turn.status, serving=fleet.id, deployed_config=moved.plan.config)
             turn.notes.append(f"{fleet.id} serves")
 

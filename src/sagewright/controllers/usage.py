@@ -59,6 +59,8 @@ class UsageWatch:
                     await self._thin()
             except StoreError as error:
                 _log.warning("usage of endpoints is not known for this minute: %s", error)
+            except Exception:
+                _log.exception("measuring the usage of endpoints failed; it is tried again in the next minute")
             number += 1
 
     async def look(self) -> None:

@@ -82,9 +82,11 @@ class GatewayHttp(HttpToolsProtocol):
         self._raw: asyncio.Transport  # without the cork
         self._hot_path = hot_path
         self._turn: Turn | None = None  # the hot path's request that is being answered
+        self.memory: object = None  # the hot path's own
         self._in_message = False  # the parser has begun a request and not ended it
         self._in_head = False
-        self._head_size = 0  # bytes that came while the head was unfinished
+        self._heads = 0  # begun on this connection
+        self._head_size = 0  # bytes of an unfinished head, but for its first packet's
         self._head_since = 0.0
         self._last_data = loop.time()
         self._refused: Refused | None = None
@@ -106,14 +108,15 @@ class GatewayHttp(HttpToolsProtocol):
         self._last_data = self.loop.time()
         if self._refused is not None:
             return  # lingering: what comes now is thrown away
-        if self._in_head:
+        if self._hot_path is not None and data.startswith(HOT) and self._take_whole(self._hot_path, data):
+            return
+        unfinished = self._heads if self._in_head else 0
+        super().data_received(data)
+        if self._in_head and self._heads == unfinished and self._refused is None:
+            # All of it belongs to one head. What else a packet holds (bodies, pipelined requests) does not count.
             self._head_size += len(data)
             if self._head_size > LONGEST_HEAD:
                 self._refuse(head_too_large())
-                return
-        elif self._hot_path is not None and data.startswith(HOT) and self._take_whole(self._hot_path, data):
-            return
-        super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -148,6 +151,7 @@ class GatewayHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = self._in_message = True
+        self._heads += 1
         self._head_size = 0
         self._head_since = self.loop.time()
         super().on_message_begin()

@@ -121,9 +121,11 @@ class Flush:
         while True:
             began = self._clock.now()
             await asyncio.sleep(self._every - began.timestamp() % self._every)
-            points = self._collect(began)
-            if points:
-                await loop.run_in_executor(None, self._write, points)
+            try:
+                if points := self._collect(began):
+                    await loop.run_in_executor(None, self._write, points)
+            except Exception:
+                _log.exception("metrics of the last seconds are lost")
 
     def _collect(self, began: datetime) -> rows.Points:
         """All that is to be written: whoever calls this has it, and gives back what was refused."""

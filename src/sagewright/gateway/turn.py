@@ -71,6 +71,8 @@ class HotPath(Protocol):
 class Seat(Protocol):
     """The connection, as a turn sees it (`gateway.http.GatewayHttp`)."""
 
+    memory: object  # the hot path's own
+
     def write_raw(self, data: bytes) -> None: ...
 
     def writelines_raw(self, pieces: Sequence[bytes]) -> None: ...
@@ -148,6 +150,15 @@ class Turn:
             self.handler.lost()
 
     # Towards the handler
+
+    @property
+    def memory(self) -> object:
+        """What the hot path has left here for the next request of the connection; None at its beginning."""
+        return self._seat.memory
+
+    @memory.setter
+    def memory(self, what: object) -> None:
+        self._seat.memory = what
 
     @property
     def date(self) -> bytes:

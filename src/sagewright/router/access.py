@@ -29,7 +29,8 @@ from sagewright.wire.sigv4 import ALGORITHM, Claim, Malformed, SigningKeys, Veri
 
 _BEARER: Final = b"Bearer "
 _SERVICE: Final = "sagemaker"
-_SIGNATURE: Final = 64  # characters
+SIGNATURE: Final = 64  # characters
+ALGORITHM_LINE: Final = ALGORITHM.encode() + b"\n"
 _KNOWN: Final = 4096  # clients remembered
 _ALWAYS_SIGNED: Final = frozenset({"host", "x-amz-date", "x-amz-security-token"})  # our keys have a session token
 _CONTENT_SHA256: Final = payload.CONTENT_SHA256.encode()
@@ -102,7 +103,7 @@ class Access:
         authorization = request.headers.get(b"authorization", b"")
         if authorization.startswith(_BEARER):
             return Grant(self, request, self._token(request, authorization[len(_BEARER) :]))
-        memory = (authorization[:-_SIGNATURE], request.headers.get(b"x-amz-security-token"))
+        memory = (authorization[:-SIGNATURE], request.headers.get(b"x-amz-security-token"))
         known = self.known(request.headers)
         if known is not None:
             return Grant(self, request, known.region, known=known, memory=memory)
@@ -111,9 +112,9 @@ class Access:
 
     def known(self, headers: dict[bytes, bytes]) -> Known | None:
         """Whose signature a request's is like; None when it is new, or not of the right time."""
-        memory = (headers.get(b"authorization", b"")[:-_SIGNATURE], headers.get(b"x-amz-security-token"))
+        memory = (headers.get(b"authorization", b"")[:-SIGNATURE], headers.get(b"x-amz-security-token"))
         known = self._known.get(memory)
-        return known if known is not None and self._is_timely(known, headers) else None
+        return known if known is not None and self.is_timely(known, headers.get(b"x-amz-date", b"")) else None
 
     def claim(self, request: Request) -> tuple[Claim, Session]:
         """The claim and whose it is, before the body is known. Raises Denied and ApiFault."""
@@ -170,8 +171,8 @@ class Access:
         if len(self._known) > _KNOWN:
             self._known.popitem(last=False)
 
-    def _is_timely(self, known: Known, headers: dict[bytes, bytes]) -> bool:
-        date = headers.get(b"x-amz-date", b"")
+    def is_timely(self, known: Known, date: bytes) -> bool:
+        """Whether the signature's time (x-amz-date) is right, and the client's keys have not expired."""
         if date[:8] != known.date:
             return False
         moment = self._times.get(date)
@@ -235,18 +236,15 @@ def matches(known: Known, request: Request, body: bytes) -> bool:
         return False  # the canonical form of a header's value has neither
     inner = known.inner.copy()
     inner.update(
-        b"%b%b%b%b" % (_ALGORITHM, headers[b"x-amz-date"], known.scope, sha256(canonical).hexdigest().encode())
+        b"%b%b%b%b" % (ALGORITHM_LINE, headers[b"x-amz-date"], known.scope, sha256(canonical).hexdigest().encode())
     )
     outer = known.outer.copy()
     outer.update(inner.digest())
-    return hmac.compare_digest(outer.hexdigest().encode(), headers[b"authorization"][-_SIGNATURE:])
+    return hmac.compare_digest(outer.hexdigest().encode(), headers[b"authorization"][-SIGNATURE:])
 
 
 def _has_unsigned(signed: frozenset[bytes], headers: dict[bytes, bytes]) -> bool:
     return any(name.startswith(b"x-amz-") and name not in signed for name in headers)
-
-
-_ALGORITHM: Final = ALGORITHM.encode() + b"\n"
 
 
 def _plain(request: Request, body: bytes = b"") -> HttpRequest:

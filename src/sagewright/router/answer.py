@@ -43,6 +43,7 @@ class Out(Protocol):
     """The client's connection while it is this request's turn (`gateway.turn.Turn`)."""
 
     keep_alive: bool
+    memory: object  # what was left here by an earlier request of the same connection; None at its beginning
 
     @property
     def modern(self) -> bool: ...

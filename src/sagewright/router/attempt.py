@@ -84,6 +84,7 @@ class Attempt:
     _collected_size = 0
     _leg = 0
     _sent_at = 0.0
+    _mark = (0, 0)  # of the instance, when the request was sent
     _model_time = 0.0  # seconds, of the legs that have ended
     _is_deserted = False
     _is_paused = False
@@ -102,9 +103,9 @@ class Attempt:
     def begin(self) -> None:
         self._call()
 
-    def adopt(self, link: Link, sent_at: float, ticket: Late) -> None:
+    def adopt(self, link: Link, sent_at: float, mark: tuple[int, int], ticket: Late) -> None:
         """Go on where `ticket`, which has the time limit, has sent the request."""
-        self._link, self._sent_at, self._ticket = link, sent_at, ticket
+        self._link, self._sent_at, self._mark, self._ticket = link, sent_at, mark, ticket
 
     def abandon(self) -> None:
         """The client has gone. A container that has not begun to answer keeps its place until it has: it goes on
@@ -138,7 +139,7 @@ class Attempt:
         if self._answer is not None:
             self._break_off("the response did not end in time", "ModelInvocationTimeExceeded")
             return
-        self.instance.ran_out_of_time(self._sent_at, perf_counter())
+        self.instance.ran_out_of_time(self._mark)
         self._fail(errors.model_silent(self._errand.route.route, self._place.name, self._log_stream), 0)
 
     # router.pool.Caller
@@ -258,6 +259,7 @@ class Attempt:
         given = self._input
         self._status = 0
         if self._sent_at == 0.0:
+            self._mark = self.instance.mark()
             self._limit.add(self._ticket)
         self._sent_at = perf_counter()
         link.send(

@@ -25,6 +25,7 @@ from sagewright.router.refresh import Refresher
 from sagewright.router.request import RawHeaders
 from sagewright.router.shared import Late, Shared
 from sagewright.router.swift import Swift
+from sagewright.router.templates import Template, learn
 from sagewright.settings import Settings
 from sagewright.store.resources import Store
 
@@ -89,16 +90,21 @@ class Router:
 
     def take_whole(self, turn: Out, data: bytes) -> Exchange | Swift | None:
         """The same for what may be one whole, plain request."""
-        message = self._shared.heads.read(data)
-        if message is None:
-            return None
-        request = self._shared.recogniser.recognise_plain(message.first, message.headers)
-        if request is None:
-            return None
         shared = self._shared
-        known = shared.access.known(message.headers)
-        if known is not None and request.is_short and len(message.body) <= shared.settings.max_payload:
-            return Swift(shared, turn, request, known, message.body)
+        template = turn.memory
+        if (
+            isinstance(template, Template)
+            and template.fits(data)
+            and shared.access.is_timely(template.known, template.date(data))
+        ):
+            return Swift(shared, turn, template, data)
+        message = shared.heads.read(data)
+        request = shared.recogniser.recognise_plain(message.first, message.headers) if message is not None else None
+        if message is None or request is None:
+            return None
+        if request.is_short and len(data) < shared.settings.max_payload:
+            known = shared.access.known(message.headers)
+            turn.memory = learn(data, len(data) - len(message.body), request, known) if known is not None else None
         exchange = Exchange(shared, turn, request)
         exchange.open()
         exchange.fill(message.body)

@@ -3,9 +3,9 @@
 Owns: swapping tables whole, requests under way per instance, who waits for which variant, how much an instance takes.
 Does not own: the table (`router.table`), one request (`router.exchange`).
 
-An instance's window is how many requests it is given at once. It starts at the setting; each request that runs out of
-time halves it, each that is answered lets it grow again. So a container that is far slower than its requests come is
-not buried under requests which all end too late.
+An instance's window is how many requests it is given at once. It starts at the setting. When a request runs out of time
+behind others, the window closes to what the instance has really done in that time; each answer lets it grow again. So a
+container that is far slower than its requests come is not buried under requests which all end too late.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Instance:
     """One routable instance, or one that was and still has requests under way."""
 
     __slots__ = (
-        "_cut_at",
         "_failures",
         "_most",
+        "completed",
         "home",
         "id",
         "outstanding",
@@ -62,11 +62,11 @@ class Instance:
         self.target = target
         self.pools = pools
         self.outstanding = 0
+        self.completed = 0  # requests answered, ever
         self.window = float(window)
         self.suspect_until = 0.0
         self._most = float(window)
         self._failures = 0
-        self._cut_at = 0.0
 
     @property
     def is_full(self) -> bool:
@@ -78,16 +78,23 @@ class Instance:
         self._failures = min(self._failures + 1, 8)
 
     def answered(self) -> None:
-        self._failures = 0
-        self.suspect_until = 0.0
+        self.completed += 1
+        if self._failures:
+            self._failures = 0
+            self.suspect_until = 0.0
         if self.window < self._most:
             self.window = min(self._most, self.window + 1 / self.window)
 
-    def ran_out_of_time(self, sent_at: float, now: float) -> None:
-        """Requests sent before the last cut say nothing about the window since."""
-        if sent_at > self._cut_at:
-            self._cut_at = now
-            self.window = max(1.0, self.window / 2)
+    def mark(self) -> tuple[int, int]:
+        """What was done and what was under way when a request was sent."""
+        return self.completed, self.outstanding
+
+    def ran_out_of_time(self, mark: tuple[int, int]) -> None:
+        """A request that had more before it than was done while it waited was late because of them. One that was
+        overtaken by all others has only itself to blame."""
+        done, ahead = self.completed - mark[0], mark[1] - 1
+        if done < ahead:
+            self.window = min(self.window, max(1.0, done / 2, ahead / 4))
 
 
 class LiveVariant:

@@ -294,7 +294,7 @@ class Link(asyncio.Protocol):
         """A whole answer in one packet, as most are: the parser need not see it."""
         if not data.startswith(b"HTTP/1.1 2"):
             return False
-        message = self._pool.heads.read(data)
+        message = self._pool.heads.read_again(data)
         status = message.first[9:12] if message is not None else b""
         if message is None or not status.isdigit() or status in _BODILESS or message.first[12:13] not in {b" ", b""}:
             return False

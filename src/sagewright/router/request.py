@@ -7,6 +7,7 @@ Owns: the three paths of the runtime API, the headers of contract B.4 in both di
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 from sagewright.router import errors
 from sagewright.wire.faults import ApiFault
 
-RawHeaders = list[tuple[bytes, bytes]]
+RawHeaders = Sequence[tuple[bytes, bytes]]
 
 _PREFIX: Final = b"/endpoints/"
 _AMZ: Final = b"x-amzn-sagemaker-"

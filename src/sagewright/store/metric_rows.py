@@ -127,7 +127,8 @@ def browse(
 
 def thin(tx: Tx, now: datetime) -> bool:
     """Make some old points coarser and drop the oldest. True when there is more to do."""
-    tx.connection.execute(delete(points).where(points.c.minute < minute_of(now - OLDEST)))
+    for table, last in ((points, points.c.minute), (metrics, metrics.c.last_minute)):
+        tx.connection.execute(delete(table).where(last < minute_of(now - OLDEST)))
     more = [_thin(tx, minute_of(now - age), step) for age, step in KEPT]
     return any(more)
 

@@ -43,7 +43,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[DockerBench]:
     need()
     bench = DockerBench(tmp_path)
     yield bench
-    await bench.aclose()
+    await bench.aclose()  # removes containers behind the backend's back, so their network stays
+    engine("DELETE", f"/networks/{spec.inner_network(bench.installation)['Name']}")
 
 
 @pytest.fixture

@@ -289,3 +289,9 @@ async def test_usage_is_of_the_whole_tree_between_two_looks(bench: ProcessBench)
     await until(seen_at_work, "the busy one to be seen as busier")
     await backend.remove(busy.id)
     assert set(await backend.usage([busy.id, idle.id])) == {idle.id}
+
+
+def test_freeing_what_the_kernel_has_freed_already_is_success() -> None:
+    network.move_out(network.bridge_name("nobody"), "169.254.3.4", "w")
+    with network.Netlink() as outside:
+        network._delete(outside, "sw-nobody")

@@ -57,10 +57,16 @@ def test_the_order_of_dimensions_does_not_matter(store: Database) -> None:
 def test_totals_go_up_and_never_back(store: Database) -> None:
     add(store, MINUTE, 5, 7)
     add(store, MINUTE + 1, 1)
-    store.write(lambda tx: rows.thin(tx, NOW + timedelta(days=1000)))
+    store.write(lambda tx: rows.thin(tx, NOW + timedelta(days=400)))
     [known] = store.read(lambda tx: list(rows.browse(tx)))
     assert (known.samples, known.total, known.last) == (3, 13, MINUTE + 1)
     assert known.buckets == Samples.of(5, 7, 1).buckets
+
+
+def test_what_is_older_than_aws_keeps_it_is_gone(store: Database) -> None:
+    add(store, MINUTE, 5, 7)
+    store.write(lambda tx: rows.thin(tx, NOW + timedelta(days=456)))
+    assert store.read(lambda tx: list(rows.browse(tx))) == []
     assert points(store) == {}
 
 

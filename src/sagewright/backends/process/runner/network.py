@@ -100,10 +100,7 @@ def _sweep(outside: Netlink, bridge: str) -> None:
 
 def _bridge(outside: Netlink, name: str) -> tuple[int, bytes]:
     """Index and address of the bridge, made if need be."""
-    try:
-        index = socket.if_nametoindex(name)
-    except OSError:
-        index = 0
+    index = _index(name)
     taken = list(outside.addresses())
     for owner, address, _ in taken:
         if index and owner == index:
@@ -171,11 +168,21 @@ def _mac(address: bytes) -> bytes:
 
 
 def _delete(outside: Netlink, name: str) -> None:
+    """Success also when it is gone: the kernel removes it with the namespace of its other end."""
     try:
-        outside.delete(socket.if_nametoindex(name))
+        if index := _index(name):
+            outside.delete(index)
     except OSError as error:
         if error.errno not in (errno.ENODEV, errno.ENXIO):
             raise
+
+
+def _index(name: str) -> int:
+    """0 when there is no such interface."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:  # it has no number to tell by
+        return 0
 
 
 def _ports(bridge: str) -> list[str] | None:
