@@ -20,7 +20,7 @@ from pathlib import Path
 
 import uvloop
 from common import finish, verdict
-from router_parts import BODY, credentials, field, folder, gateway, process, free_port, signed
+from router_parts import BODY, credentials, field, folder, free_port, gateway, process, signed
 
 ROUNDS, SECONDS = 5, 4
 CONNECTIONS = 64

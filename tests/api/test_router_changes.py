@@ -278,16 +278,15 @@ def test_waiting_requests_survive_a_swap_of_their_fleet(tmp_path: Path) -> None:
         answers: list[bytes] = []
         callers = [
             threading.Thread(
-                target=lambda client=bench.client(): answers.append(
-                    client.invoke_endpoint(EndpointName="queued", Body=b"x")["Body"].read()
+                target=lambda: answers.append(
+                    bench.client().invoke_endpoint(EndpointName="queued", Body=b"x")["Body"].read()
                 )
             )
             for _ in range(4)
         ]
         for caller in callers:
             caller.start()
-        live = bench.router._live
-        eventually(lambda: len(live.find("us-east-1", "queued").variants[0].waiting) == 3, "three wait")  # type: ignore[union-attr]
+        eventually(lambda: bench.waiting("queued") == 3, "three wait")
         bench.put("queued", one(new))
         eventually(lambda: len(answers) == 3, "those who waited are answered")
         release.set()

@@ -1,12 +1,9 @@
-"""Containers that misbehave, and clients that do: every request gets exactly one answer, and others get theirs."""
+"""Containers that misbehave: every request gets exactly one answer, and others get theirs."""
 
 from __future__ import annotations
 
 import asyncio
-import http.client
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from sagewright.router import tokens
-from support.front_bench import receive_all
-from support.router_bench import Bench, Conversation, Model, Received, echo, eventually, instance_id, one, running
+from support.router_bench import Bench, Conversation, Fleeted, Model, Received, echo, one, running
 
 MODEL_TIME = 1.0
 
@@ -33,6 +28,11 @@ def model() -> Iterator[Model]:
     made = Model()
     yield made
     made.close()
+
+
+def predict(bench: Bench, name: str) -> bytes:
+    answer: bytes = bench.client().invoke_endpoint(EndpointName=name, Body=b"x")["Body"].read()
+    return answer
 
 
 def refusal(bench: Bench, name: str, body: bytes = b"x") -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_a_container_that_does_not_answer_in_time(bench: Bench, model: Model) ->
     )
     assert response["Error"]["Message"].startswith("Received server error (0) from primary with message")
     assert len(model.requests) == 1
-    assert bench.router._live.outstanding(instance_id(model)) == 0
+    assert bench.outstanding(model) == 0
 
 
 def test_a_connection_that_is_cut_by_a_living_container_is_its_error_and_nothing_is_sent_twice(
@@ -107,13 +107,15 @@ def test_garbage_instead_of_an_answer(bench: Bench, model: Model, answer: bytes)
 
 def test_answers_in_every_framing(bench: Bench, model: Model) -> None:
     answers = {
-        b"chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nTrailer: 1\r\n\r\n",
+        b"chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nTrailer: 1\r\n\r\n",
         b"close": b"HTTP/1.0 200 OK\r\nContent-Type: text/csv\r\n\r\nabcdefg",
         b"closing": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 7\r\n\r\nabcdefg",
         b"interim": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n"
         b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabcdefg",
         b"folded": b"HTTP/1.1 200 OK\r\ncontent-LENGTH:7\r\nX-A: 1\r\nX-A: 2\r\n\r\nabcdefg",
-        b"excess": b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabcdefgHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+        b"excess": b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabcdefg"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
     }
 
     async def behave(request: Received, conversation: Conversation) -> None:
@@ -153,7 +155,7 @@ def test_an_answer_that_ends_too_early_cannot_be_taken_for_a_whole_one(bench: Be
 
     model.behaviour = behave
     bench.put("short", one(model))
-    with pytest.raises(Exception, match="(?i)incomplete|broken|closed|bytes"):
+    with pytest.raises(Exception, match=r"(?i)incomplete|broken|closed|bytes"):
         bench.client().invoke_endpoint(EndpointName="short", Body=b"x")["Body"].read()
 
 
@@ -198,10 +200,9 @@ def test_the_requests_of_an_instance_that_dies_are_answered_by_another(bench: Be
     dying = Model(hang)
     bench.put("dying", one(dying))
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(lambda: bench.client().invoke_endpoint(EndpointName="dying", Body=b"x")["Body"].read())
+        answer = pool.submit(predict, bench, "dying")
         assert begun.wait(10)
-        bench.put("dying", one(dying, model))
-        eventually(lambda: bench.router._live.is_routable(instance_id(model)), "the table has both")
+        bench.wait_for_table("dying", bench.put("dying", one(dying, model)))
         dying.close()
         assert answer.result(10) == b"x"
     assert len(model.requests) == 1
@@ -229,223 +230,34 @@ def test_a_request_that_kills_every_instance_stops_after_two(bench: Bench) -> No
             model.close()
 
 
-def test_a_client_that_leaves_takes_nothing_with_it(bench: Bench, model: Model) -> None:
-    release = threading.Event()
-    begun = threading.Event()
+def test_a_container_that_answers_before_it_has_read_everything(bench: Bench, model: Model) -> None:
+    """Its connection still has half of a request in it: the next request must not be taken for the rest."""
 
-    async def behave(request: Received, conversation: Conversation) -> None:
-        if request.body == b"wait":
-            begun.set()
-            await asyncio.get_running_loop().run_in_executor(None, release.wait, 10)
-        await echo(request, conversation)
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        model._tasks.add(task)
+        head = await reader.readuntil(b"\r\n\r\n")
+        status = b"400 No" if b"Content-Length: 20000000" in head else b"200 OK"
+        writer.write(b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\nno" % status)
+        try:
+            await asyncio.sleep(0.5)
+        finally:
+            model._tasks.discard(task)
+            writer.close()
 
-    model.behaviour = behave
-    bench.put("leaving", one(model))
-    with bench.connect() as connection:
-        connection.sendall(bearer(bench, "leaving", b"wait"))
-        assert begun.wait(10)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # leave with a reset
-    eventually(lambda: bench.router.in_flight == 0, "the client is forgotten")
-    assert bench.router._live.outstanding(instance_id(model)) == 1  # the container still works on it
-    release.set()
-    eventually(lambda: bench.router._live.outstanding(instance_id(model)) == 0, "the container is free")
-    assert bench.client().invoke_endpoint(EndpointName="leaving", Body=b"x")["Body"].read() == b"x"
-    assert model.connections <= 2
+    async def listen() -> asyncio.Server:
+        return await asyncio.start_server(refuse, "127.0.0.1", 0)
 
-
-def bearer(
-    bench: Bench, name: str, body: bytes, *headers: str, path: str = "invocations", close: bool = False
-) -> bytes:
-    token = tokens.make(bench.keyring, name, None)
-    lines = [
-        f"POST /endpoints/{name}/{path} HTTP/1.1",
-        "Host: a",
-        f"Authorization: Bearer {token}",
-        f"Content-Length: {len(body)}",
-        *headers,
-    ]
-    if close:
-        lines.append("Connection: close")
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def bodies(answer: bytes) -> list[bytes]:
-    """The bodies of answers that have a Content-Length."""
-    found = []
-    while answer:
-        head, _, rest = answer.partition(b"\r\n\r\n")
-        length = next(
-            int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
-        )
-        found.append(rest[:length])
-        answer = rest[length:]
-    return found
-
-
-def test_pipelined_requests_are_answered_in_order(bench: Bench, model: Model) -> None:
-    async def behave(request: Received, conversation: Conversation) -> None:
-        await asyncio.sleep(0.05 if request.body == b"0" else 0)
-        await echo(request, conversation)
-
-    model.behaviour = behave
-    bench.put("pipelined", one(model))
-    health = b"GET /_sagewright/health HTTP/1.1\r\nHost: a\r\n\r\n"
-    with bench.connect() as connection:
-        connection.sendall(
-            bearer(bench, "pipelined", b"0")
-            + bearer(bench, "pipelined", b"1")
-            + health
-            + bearer(bench, "none", b"2")
-            + bearer(bench, "pipelined", b"3", close=True)
-        )
-        found = bodies(receive_all(connection))
-    assert found[:2] == [b"0", b"1"]
-    assert b'"ok"' in found[2]
-    assert b"not found" in found[3]
-    assert found[4] == b"3"
-
-
-def test_a_thousand_pipelined_refusals_do_no_harm(bench: Bench) -> None:
-    with bench.connect() as connection:
-        connection.sendall(bearer(bench, "none", b"x") * 1000 + bearer(bench, "none", b"x", close=True))
-        assert receive_all(connection).count(b"HTTP/1.1 400 ") == 1001
-
-
-def test_heads_and_bodies_that_come_byte_by_byte(bench: Bench, model: Model) -> None:
-    bench.put("bytes", one(model))
-    with bench.connect() as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in bearer(bench, "bytes", b"slow", close=True):
-            connection.sendall(bytes([byte]))
-        assert bodies(receive_all(connection)) == [b"slow"]
-
-
-def test_chunked_requests_and_those_that_expect_100_continue(bench: Bench, model: Model) -> None:
-    bench.put("chunks", one(model))
-    token = tokens.make(bench.keyring, "chunks", None)
-    connection = http.client.HTTPConnection("127.0.0.1", bench.port, timeout=10)
-    for _ in range(2):
-        connection.request(
-            "POST", "/endpoints/chunks/invocations", iter([b"ab", b"cd"]), {"Authorization": f"Bearer {token}"},
-            encode_chunked=True,
-        )  # fmt: skip
-        assert connection.getresponse().read() == b"abcd"
-    connection.close()
-    head, body = bearer(bench, "chunks", b"12345", "Expect: 100-continue", close=True).split(b"\r\n\r\n")
-    with bench.connect() as raw:
-        raw.sendall(head + b"\r\n\r\n")
-        assert raw.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        raw.sendall(body)
-        assert bodies(receive_all(raw)) == [b"12345"]
-    wrong = head.replace(b"Bearer sgw", b"Bearer sgx")
-    with bench.connect() as raw:
-        raw.sendall(wrong + b"\r\n\r\n")
-        answer = receive_all(raw)
-        assert answer.startswith(b"HTTP/1.1 403")
-        assert b"connection: close" in answer
-
-
-def test_http_1_0_clients_get_answers_that_end_with_the_connection(bench: Bench, model: Model) -> None:
-    async def behave(_request: Received, conversation: Conversation) -> None:
-        await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
-
-    model.behaviour = behave
-    bench.put("old", one(model))
-    with bench.connect() as raw:
-        raw.sendall(bearer(bench, "old", b"x").replace(b"HTTP/1.1", b"HTTP/1.0"))
-        answer = receive_all(raw)
-    assert answer.endswith(b"\r\n\r\nabc")
-    assert b"hunked" not in answer
-
-
-def test_half_sent_and_broken_requests_stall_nobody(bench: Bench, model: Model) -> None:
-    bench.put("patient", one(model))
-    whole = bearer(bench, "patient", b"x" * 5000)
-    half = [bench.connect() for _ in range(50)]
-    broken = [bench.connect() for _ in range(20)]
-    try:
-        for number, connection in enumerate(half):
-            connection.sendall(whole[: 20 + number * 20])
-        for connection in broken:
-            connection.sendall(whole + b"\0garbage\r\n\r\n")
-        client = bench.client()
-        begun = time.monotonic()
-        for _ in range(20):
-            assert client.invoke_endpoint(EndpointName="patient", Body=b"x")["Body"].read() == b"x"
-        assert time.monotonic() - begun < 10
-        for connection in broken:
-            assert receive_all(connection).startswith(b"HTTP/1.1 200")
-    finally:
-        for connection in (*half, *broken):
-            connection.close()
-
-
-def test_heads_that_are_too_large_are_refused(bench: Bench) -> None:
-    with bench.connect() as connection:
-        connection.sendall(bearer(bench, "none", b"", "X-Filler: " + "x" * 70_000))
-        assert receive_all(connection).startswith(b"HTTP/1.1 431")
-
-
-def test_a_client_that_reads_nothing_does_not_occupy_the_container(bench: Bench, model: Model) -> None:
-    """An answer that fits the buffers leaves the container free at once; a larger one is cut when it does not move."""
-    small, large = b"s" * 200_000, b"l" * 50_000_000
-
-    async def behave(request: Received, conversation: Conversation) -> None:
-        await conversation.answer(small if request.body == b"small" else large)
-
-    model.behaviour = behave
-    bench.put("deaf", one(model))
-    deaf = [bench.connect() for _ in range(4)]
-    try:
-        for connection in deaf[:2]:
-            connection.sendall(bearer(bench, "deaf", b"small"))
-        for connection in deaf[2:]:
-            connection.sendall(bearer(bench, "deaf", b"large"))
-        eventually(lambda: len(model.requests) == 4, "all are under way")
-        eventually(lambda: bench.router._live.outstanding(instance_id(model)) == 0, "all are over", 20)
-        assert bench.client().invoke_endpoint(EndpointName="deaf", Body=b"small")["Body"].read() == small
-    finally:
-        for connection in deaf:
-            connection.close()
-
-
-def test_large_answers_reach_slow_readers_whole(bench: Bench, model: Model) -> None:
-    body = bytes(range(256)) * 40_000  # 10 MB
-
-    async def behave(_request: Received, conversation: Conversation) -> None:
-        await conversation.answer(body)
-
-    model.behaviour = behave
-    bench.put("big", one(model))
-    with bench.connect() as connection:
-        connection.sendall(bearer(bench, "big", b"x", close=True))
-        received = bytearray()
-        while piece := connection.recv(300_000):
-            received += piece
-            time.sleep(0.01)  # slower than the container for longer than its time limit
-    assert bytes(received).partition(b"\r\n\r\n")[2] == body
-
-
-def test_a_stopping_server_answers_what_is_under_way(tmp_path: Path) -> None:
-    begun = threading.Event()
-
-    async def slow(request: Received, conversation: Conversation) -> None:
-        begun.set()
-        await asyncio.sleep(1.5)
-        await echo(request, conversation)
-
-    model = Model(slow)
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            with running(Bench(tmp_path)) as bench:
-                bench.put("stopping", one(model))
-                answer = pool.submit(
-                    lambda: bench.client().invoke_endpoint(EndpointName="stopping", Body=b"x")["Body"].read()
-                )
-                assert begun.wait(10)
-            assert answer.result(10) == b"x"
-    finally:
-        model.close()
+    server = asyncio.run_coroutine_threadsafe(listen(), model._loop).result(10)
+    port = server.sockets[0].getsockname()[1]
+    bench.put("early", Fleeted(instances={f"early{port}": {"primary": f"127.0.0.1:{port}"}}))
+    client = bench.client()
+    with pytest.raises(ClientError) as caught:
+        client.invoke_endpoint(EndpointName="early", Body=b"x" * 20_000_000)
+    assert caught.value.response["OriginalStatusCode"] == 400
+    assert client.invoke_endpoint(EndpointName="early", Body=b"x")["Body"].read() == b"no"
+    model.call(server.close)
 
 
 def test_what_is_counted(tmp_path: Path) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from botocore.exceptions import ClientError
-
 from sagewright.router import tokens
-from support.router_bench import Bench, Conversation, Model, Received, eventually, instance_id, one, running
+from support.router_bench import Bench, Conversation, Model, Received, eventually, one, running
 
 
 class Slow:
@@ -34,15 +33,14 @@ class Slow:
 
 
 def call(bench: Bench, name: str) -> tuple[int, str]:
-    """Status and message."""
-    client = bench.client()
-    try:
-        client.invoke_endpoint(EndpointName=name, Body=b"x")["Body"].read()
-    except ClientError as error:
-        return error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Message"]
-    finally:
-        client.close()
-    return 200, ""
+    """Status and message, on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", bench.port, timeout=30)
+    token = tokens.make(bench.keyring, name, None)
+    connection.request("POST", f"/endpoints/{name}/invocations", b"x", {"Authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, "" if answer.status == 200 else json.loads(body)["Message"]
 
 
 def test_the_queue_is_bounded_and_says_why(tmp_path: Path) -> None:
@@ -56,9 +54,8 @@ def test_the_queue_is_bounded_and_says_why(tmp_path: Path) -> None:
         model = Model(hold)
         bench.put("bounded", one(model))
         first = [pool.submit(call, bench, "bounded") for _ in range(5)]
-        live = bench.router._live
-        eventually(lambda: (found := live.find("us-east-1", "bounded")) and len(found.variants[0].waiting) == 3, "full")
-        assert len(model.requests) == 2
+        eventually(lambda: bench.waiting("bounded") == 3, "full")
+        eventually(lambda: len(model.requests) == 2, "two are under way")
         status, message = call(bench, "bounded")
         assert status == 429
         assert "2 requests are being answered and 3 are waiting" in message
@@ -119,25 +116,18 @@ def test_requests_that_run_out_of_time_do_not_bury_an_instance(tmp_path: Path) -
     with running(Bench(tmp_path, model_time=0.5, queue=30, queue_wait=3.0)) as bench, ThreadPoolExecutor(60) as pool:
         model = Model(Slow(1, 0.05))
         bench.put("buried", one(model))
-        token = tokens.make(bench.keyring, "buried", None)
         end = time.monotonic() + 12
         good: list[float] = []
 
         def client(_: int) -> None:
-            connection = http.client.HTTPConnection("127.0.0.1", bench.port, timeout=20)
             while time.monotonic() < end:
-                connection.request("POST", "/endpoints/buried/invocations", b"x", {"Authorization": f"Bearer {token}"})
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status == 200:
+                if call(bench, "buried")[0] == 200:
                     good.append(time.monotonic())
                 else:
                     time.sleep(0.1)  # a client that is refused comes back
-            connection.close()
 
         list(pool.map(client, range(60)))
         late = [moment for moment in good if moment > end - 4]
         assert len(late) > 40, f"{len(late)} good answers in the last 4 seconds, of 80 that were possible"
-        instance = bench.router._live._instances[instance_id(model)]
-        assert instance.window < 30
+        assert bench.window(model) < 30
         model.close()

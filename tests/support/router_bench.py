@@ -1,4 +1,4 @@
-"""A gateway with the router on a real port, endpoint rows written as the controller would, and model servers that misbehave."""
+"""A gateway with the router on a real port, endpoint rows as the controller writes them, model servers to misuse."""
 
 from __future__ import annotations
 
@@ -258,6 +258,22 @@ class Bench:
             config=Config(**settings),
             **options,
         )
+
+    def waiting(self, name: str) -> int:
+        """Requests that wait for an instance of the endpoint's first variant."""
+        found = self.router._live.find(DEFAULT_REGION, name)
+        return len(found.variants[0].waiting) if found is not None else 0
+
+    def outstanding(self, model: Model) -> int:
+        """Requests that occupy a model server."""
+        return self.router._live.outstanding(instance_id(model))
+
+    def window(self, model: Model) -> float:
+        return self.router._live._instances[instance_id(model)].window
+
+    def wait_for_table(self, name: str, version: int) -> None:
+        """Until the router has this row."""
+        eventually(lambda: self.router._live.versions().get((DEFAULT_REGION, name)) == version, "the table is new")
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)

@@ -61,12 +61,18 @@ def is_up(fleet: Fleet) -> bool:
 
 
 def is_settled(fleet: Fleet) -> bool:
-    """It has all instances and no others. One that has served and is just started again does not count against it."""
+    """It has all instances, and no others but those that are being stopped. One that has served and is just started
+    again does not count against it."""
     for variant in fleet.plan.variants:
-        instances = fleet.of(variant.name)
+        instances = [each for each in fleet.of(variant.name) if each.phase != kind.STOPPING]
         if len(instances) != variant.count or not all(each.phase == kind.READY or each.proven for each in instances):
             return False
     return True
+
+
+def is_out_of_use(fleet: Fleet) -> bool:
+    """No request is under way in it, and none will come."""
+    return all(each.phase == kind.STOPPING for each in fleet.instances)
 
 
 def needs_models(instance: Instance, variant: VariantPlan) -> bool:

@@ -3,7 +3,7 @@
     take up    a new revision is a new fleet beside the old one; a new scale is a new plan for the serving fleet
     come up    every instance of the new fleet is healthy: it serves, and the old one drains, in one commit
     fall back  the new fleet, or what scaling added, cannot come up: it is taken down, and what served never stopped
-    settle     nothing is left of what was taken down                             ─► InService, or Failed at creation
+    settle     what is taken down has no request under way any more               ─► InService, or Failed at creation
     delete     from every state: no routes, then drain, stop, remove, forget models, drop the row
 
 What routes show changes only in a commit, before anything is stopped, so routes never lead to what we have stopped.
@@ -234,7 +234,9 @@ class EndpointController:
             endpoint_kind.ROLLING_BACK,
         }:
             return
-        if turn.state != endpoint_kind.CREATING and (len(status.fleets) > 1 or not fleets.is_settled(serving)):
+        others = [each for each in status.fleets if each.id != serving.id]
+        through = fleets.is_settled(serving) and all(each.retired and fleets.is_out_of_use(each) for each in others)
+        if turn.state != endpoint_kind.CREATING and not through:
             turn.wake = min(turn.wake, self._timing.poll)
             return
         turn.put(serving.id, replace(serving, previous=None))

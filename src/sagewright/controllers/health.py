@@ -178,9 +178,8 @@ class _Exchange:
                     await self._streams[0].read(_REST)
 
     def close(self) -> None:
-        """Hang up at once."""
         if self._streams is not None:
-            self._streams[1].transport.abort()
+            self._streams[1].close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
         host = self._address.encode()

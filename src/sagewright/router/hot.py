@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Final
 
 from sagewright.core.clock import Clock
@@ -68,6 +69,7 @@ class Router:
         )
         folder = self._settings.data.gateways
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep(folder)
         await self._drain.open(folder / f"{os.getpid()}.drain")
         await self._refresher.open(folder / f"{os.getpid()}.sock")
 
@@ -109,6 +111,17 @@ class Router:
         exchange.open()
         exchange.fill(message.body)
         return exchange
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the sockets of processes that were killed."""
+    for path in folder.iterdir():
+        try:
+            os.kill(int(path.stem), 0)
+        except (ProcessLookupError, ValueError):
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            continue  # somebody's, so alive
 
 
 def _late(item: Late) -> None:

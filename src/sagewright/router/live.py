@@ -254,11 +254,11 @@ def _all(routes: Iterable[LiveRoute]) -> Iterator[LiveVariant]:
 
 
 def _inherit(new: LiveRoute, old: LiveRoute | None) -> list[Waiter]:
-    """Waiting requests stay with their variant's name; the rest must look for another way."""
+    """Waiting requests stay with their variant while it has the same containers; the rest must look for another way."""
     lost: list[Waiter] = []
     for live in old.variants if old is not None else ():
         heir = new.by_name.get(live.variant.name)
-        if heir is not None and heir.instances:
+        if heir is not None and heir.instances and heir.variant.containers == live.variant.containers:
             heir.waiting = live.waiting
         else:
             lost += live.waiting

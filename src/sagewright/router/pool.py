@@ -155,6 +155,7 @@ class Link(asyncio.Protocol):
         "_complete",
         "_head_size",
         "_headers",
+        "_is_large",
         "_is_spoiled",
         "_parser",
         "_pool",
@@ -177,6 +178,7 @@ class Link(asyncio.Protocol):
         self._started = False  # the final answer's head is whole
         self._complete = False
         self._until_close = False  # the answer ends with the connection
+        self._is_large = False  # the request may not have gone out at once
         self._is_spoiled = False  # not to be used again
         self._sent = 0  # bytes, ever
         self._sent_before = 0  # bytes, before this request
@@ -186,10 +188,11 @@ class Link(asyncio.Protocol):
     def send(self, caller: Caller, head: bytes, body: bytes) -> None:
         """One request. The caller hears of its answer, once of its end."""
         self._caller = caller
-        self._started = self._complete = self._until_close = False
+        self._started = self._complete = self._until_close = self._is_large = False
         self._sent_before = self._sent
         self._sent += len(head) + len(body)
         if len(body) > _LARGE:
+            self._is_large = True
             self._transport.writelines((head, body))
         else:
             self._transport.write(head + body)
@@ -296,7 +299,13 @@ class Link(asyncio.Protocol):
             return False
         message = self._pool.heads.read_again(data)
         status = message.first[9:12] if message is not None else b""
-        if message is None or not status.isdigit() or status in _BODILESS or message.first[12:13] not in {b" ", b""}:
+        if (
+            self._is_unsent
+            or message is None
+            or not status.isdigit()
+            or status in _BODILESS
+            or message.first[12:13] not in {b" ", b""}
+        ):
             return False
         self._caller = None
         self._pool.give_back(self)
@@ -305,6 +314,11 @@ class Link(asyncio.Protocol):
         except Exception as error:
             caller.crashed(error)
         return True
+
+    @property
+    def _is_unsent(self) -> bool:
+        """The container has answered before it has taken the whole request."""
+        return self._is_large and self._transport.get_write_buffer_size() > 0
 
     def _proceed(self, caller: Caller) -> None:
         """As far as the bytes go that have come."""
@@ -323,7 +337,7 @@ class Link(asyncio.Protocol):
 
     def _finish(self, caller: Caller) -> None:
         self._caller = None
-        if self.gone or self._until_close or self._is_spoiled:
+        if self.gone or self._until_close or self._is_spoiled or self._is_unsent:
             self.close()
         else:
             self._pool.give_back(self)

@@ -75,11 +75,16 @@ class ModelFolders:
         return told in {_DURABLE, self._boot} and folder.is_dir()
 
     def settle(self, folder: Path) -> None:
-        """Force it to the disk, so that it is trusted after a power cut too. Takes as long as the disk does."""
-        with suppress(OSError), self._holding(folder):
-            if _note(folder).read_text() != _DURABLE:
-                _sync_tree(folder)
-                _write_note(folder, _DURABLE)
+        """Force it to the disk, so that it is trusted after a power cut too. Takes as long as the disk does, and does
+        not keep it from being removed meanwhile."""
+        with suppress(OSError):
+            synced = folder.stat().st_ino
+            if _note(folder).read_text() == _DURABLE:
+                return
+            _sync_tree(folder)
+            with self._lock:
+                if _note(folder).exists() and folder.stat().st_ino == synced:
+                    _write_note(folder, _DURABLE)
 
     def sweep(self, models: Path, wanted: Callable[[], Collection[Path]]) -> None:
         """Remove what is neither wanted nor held. `wanted` is asked while nobody can let go of a folder."""
