@@ -21,6 +21,7 @@ import orjson
 from sagewright.controllers.controller import Drain
 from sagewright.core.ids import Key
 from sagewright.store.changes import ChangeSender, UnixAddress
+from sagewright.store.kinds.endpoint import KIND
 
 _ASK_AGAIN: Final = 0.5
 _FORGET: Final = 300.0  # seconds after which an answer that nobody asked for any more is forgotten
@@ -108,9 +109,12 @@ class Announcer:
         self._folder = folder
 
     def __call__(self, keys: Collection[Key]) -> None:
-        """Neither blocks nor raises."""
+        """Neither blocks nor raises. Only endpoints are routed to."""
+        routed = [key for key in keys if key.kind == KIND]
+        if not routed:
+            return
         with suppress(OSError):
             for path in self._folder.glob("*.sock"):
                 sender = ChangeSender(path)
-                sender.send(keys)
+                sender.send(routed)
                 sender.close()

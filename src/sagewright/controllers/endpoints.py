@@ -286,7 +286,7 @@ def _instances(status: EndpointStatus) -> list[tuple[Fleet, Instance]]:
 
 
 def _starting(endpoint: Endpoint) -> dict[str, set[BackendName]]:
-    """The fleets that have something to start, and on what. None when the endpoint is on its way out."""
+    """The fleets that have something to start, and on what; nothing when the endpoint is on its way out."""
     found: dict[str, set[BackendName]] = {}
     if endpoint.spec.delete_requested or endpoint.resource.state in {endpoint_kind.FAILED, endpoint_kind.DELETING}:
         return found

@@ -35,7 +35,7 @@ _ANSWER: Final = 2.0
 _CALM: Final = 5.0
 _EAGER: Final = ((5.0, 0.05), (30.0, 0.1), (120.0, 0.25))  # seconds since the first ping → between two of them
 _PATIENT: Final = 0.5
-_PORTS_AFTER: Final = 20  # refusals on end before other ports are looked at
+_PORTS_EVERY: Final = 40  # refusals on end between looks at other ports
 _PORTS: Final = (80, 443, 1234, 3000, 4000, 5000, 5001, 5050, 6006, 7000, 7860, 8000, 8001, 8002, 8008, 8080, 8081)
 _MORE_PORTS: Final = (8082, 8085, 8088, 8090, 8100, 8443, 8500, 8501, 8787, 8866, 8888, 8889, 9000, 9001, 9090, 9999)
 
@@ -114,7 +114,7 @@ class _Pinger:
                 await exchange.finish()
             finally:
                 exchange.close()
-            if self._refusals == _PORTS_AFTER:
+            if self._refusals and self._refusals % _PORTS_EVERY == 0:
                 self._listening = await _other_ports(self.address)
             await asyncio.sleep(max(0.0, self._pause(time() - began) - (time() - sent)))
 

@@ -177,8 +177,8 @@ class Instance:
            │           │             └► draining ◄┘
            └───────────┴────────────────────┴──► stopping ──► gone
 
-    `workloads` and `addresses` ("ip:port") are keyed by container name; an address is there once its container was seen running, and "" when
-    the backend gives none.
+    `workloads` and `addresses` ("ip:port") are keyed by container name; an address is there once its container was seen
+    running, and "" when the backend gives none.
     `since` is when it came into its phase. `restarts` counts the lives that were lost in its place before it.
     `not_before`: not started earlier, because its predecessor died. `started_at`: when a container in its place first
     ran, from which the start-up limit counts. `proven`: an instance in its place has been healthy. `message`: what
