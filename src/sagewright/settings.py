@@ -24,6 +24,7 @@ class DataDir:
     ├── blobs/                 object bytes
     ├── streams/               log streams, append-only
     ├── workloads/ID/          one workload's own folder: `ml` is its /opt/ml
+    ├── models/HASH/           unpacked models, shared by the instances of endpoints
     ├── images/DIGEST/         folder images, as added
     ├── environments/HASH/     built Python environments of folder images
     ├── keys/                  master key, root credentials (mode 0600), certificate authority
@@ -48,6 +49,10 @@ class DataDir:
     @property
     def workloads(self) -> Path:
         return self.root / "workloads"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
 
     @property
     def processes(self) -> Path:
@@ -75,6 +80,11 @@ class DataDir:
         return self.run / "changes.sock"
 
     @property
+    def gateways(self) -> Path:
+        """PID.sock (a gateway hears of changes) and PID.drain (it is asked whether an instance is out of use)."""
+        return self.run / "gateways"
+
+    @property
     def log(self) -> Path:
         return self.root / "server.log"
 
@@ -83,7 +93,7 @@ class DataDir:
         self.root.mkdir(parents=True, exist_ok=True)
         for folder in (self.blobs, self.streams, self.workloads, self.processes, self.images, self.environments):
             folder.mkdir(exist_ok=True)
-        for private in (self.keys, self.run):
+        for private in (self.keys, self.run, self.gateways):
             private.mkdir(mode=0o700, exist_ok=True)
 
 
@@ -117,12 +127,37 @@ class ControllerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """Invocations. AWS's limits where AWS has them."""
+
+    max_payload: int = 25 * 1024 * 1024
+    """Bytes of a request's body, as on AWS (25 MB). Responses have no limit: they are passed on as they come."""
+    model_time: float = 60.0
+    """Seconds in which a container must answer InvokeEndpoint, as on AWS."""
+    stream_time: float = 480.0
+    """Seconds in which a container must end its answer to InvokeEndpointWithResponseStream, as on AWS."""
+    connect_time: float = 1.5
+    """Seconds to connect to a container: longer than the second after which a lost SYN is sent again."""
+    max_concurrent: int = 128
+    """Requests that one instance works on at once; further ones wait here, where they cost it nothing."""
+    queue: int = 256
+    """Requests that wait per instance; further ones are refused at once (429)."""
+    queue_wait: float = 10.0
+    """Seconds that a request waits for an instance before it is refused (503): its client would give up soon after."""
+    idle_time: float = 30.0
+    """Seconds that an unused connection to a container is kept."""
+    refresh: float = 0.25
+    """Seconds between looks at the endpoints' rows, which make the controller's datagrams optional."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     data: DataDir
     account: Account = DEFAULT_ACCOUNT
     region: Region = DEFAULT_REGION
     server: ServerSettings = field(default_factory=ServerSettings)
     controller: ControllerSettings = field(default_factory=ControllerSettings)
+    router: RouterSettings = field(default_factory=RouterSettings)
     docker_host: str | None = None
     """The engine's address (DOCKER_HOST); None = the platform's usual sockets."""
     database_url: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -15,8 +16,9 @@ from support.server import Server, plain_environment
 
 PROGRAM = Path(__file__).parent / "program"
 SCRIPTS = Path(__file__).parent / "scripts"
-DOCKER_IMAGE = "sagewright-test/program:1"
 BOTO3_IMAGE = "sagewright-test/program-boto3:1"
+# Of the content: another checkout on this machine may build another program meanwhile.
+DOCKER_IMAGE = "sagewright-test/program:" + hashlib.sha256((PROGRAM / "main.py").read_bytes()).hexdigest()[:12]
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,10 @@ class PlainObject:
     size: int
     content_path: Path
 
+    @property
+    def etag(self) -> str:
+        return self.content_path.name  # each content has a file of its own
+
 
 class PlainWriter:
     """A blob writer: nothing is visible before `commit`, nothing is left after `cancel`."""

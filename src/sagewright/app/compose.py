@@ -19,7 +19,11 @@ from sagewright.store.kinds.role import DEFAULT_ROLE, DEFAULT_ROLE_ID, ensure_de
 if TYPE_CHECKING:
     from sagewright.blobs.streams import LogStreams
     from sagewright.controllers.training_steps import Job
+    from sagewright.core.clock import Clock
+    from sagewright.gateway.metrics import Flush
+    from sagewright.router.counters import Counters
     from sagewright.services.service import Service
+    from sagewright.store.resources import Store
     from sagewright.workloads.backend import ComputeBackend
 
 _UPLOAD_TIME = timedelta(days=1)  # a container's keys outlive its time limit by this
@@ -40,12 +44,26 @@ def open_store(settings: Settings, listener: Listener | None = None) -> Database
 
 def services(keyring: Keyring, streams: LogStreams) -> Mapping[str, Service]:
     """Control-plane services by botocore's name."""
-    from sagewright.services import iam, logs, sts
+    from sagewright.services import cloudwatch, iam, logs, sts
     from sagewright.services.sagemaker import service as sagemaker
 
     secret = keyring.derive("page tokens")
-    made = (sagemaker.service(secret), sts.service(keyring), iam.service(secret), logs.service(streams, secret))
+    made = (
+        sagemaker.service(secret),
+        sts.service(keyring),
+        iam.service(secret),
+        logs.service(streams, secret),
+        cloudwatch.service(secret),
+    )
     return {service.name: service for service in made}
+
+
+def metrics_flush(counters: Counters, store: Store, clock: Clock) -> Flush:
+    """What brings a gateway's counts into the store: `start` in its event loop, `finish` after it."""
+    from sagewright.gateway.metrics import Flush
+    from sagewright.router.counters import floor
+
+    return Flush(counters.take, floor, store, clock)
 
 
 def installation(keyring: Keyring) -> str:

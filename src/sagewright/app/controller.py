@@ -17,6 +17,8 @@ from sagewright.app.supervisor import url
 from sagewright.blobs.base import BlobStore
 from sagewright.blobs.files import FileBlobs
 from sagewright.blobs.streams import LogStreams
+from sagewright.controllers.endpoint_steps import Endpoint
+from sagewright.controllers.endpoints import EndpointController
 from sagewright.controllers.process import Parts, run_controller
 from sagewright.controllers.training_jobs import Timing, TrainingController
 from sagewright.core.clock import SystemClock
@@ -28,6 +30,8 @@ from sagewright.objects.sweep import sweep
 from sagewright.settings import Settings
 from sagewright.staging.transfers import LocalTransfers
 from sagewright.store.changes import ChangeReceiver
+from sagewright.store.kinds.endpoint import VariantPlan
+from sagewright.store.kinds.role import DEFAULT_ROLE, DEFAULT_ROLE_ID
 from sagewright.store.resources import Store
 from sagewright.workloads.backend import ComputeBackend
 
@@ -67,10 +71,14 @@ async def _run(settings: Settings) -> None:
         streams=LogStreams(data.streams),
         backends=backends,
         transfers=transfers,
-        controllers=(TrainingController(data.workloads, surroundings, Timing.of(settings.controller)),),
+        controllers=(
+            TrainingController(data.workloads, surroundings, Timing.of(settings.controller)),
+            EndpointController(data.models, EndpointSurroundings(settings, keyring, endpoints)),
+        ),
         changes=changes,
         clock=SystemClock(),
         settings=settings.controller,
+        gateways=data.gateways,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,6 +97,34 @@ async def _run(settings: Settings) -> None:
         for backend in backends.values():
             await backend.aclose()
         store.close()
+
+
+class EndpointSurroundings:
+    """What only the installation knows and an endpoint's container gets: keys of the model's role, and our address.
+
+    An endpoint has no end, and a container cannot be given other variables later: its keys do not expire.
+    """
+
+    def __init__(self, settings: Settings, keyring: Keyring, endpoints: Mapping[BackendName, str]) -> None:
+        self._account = settings.account
+        self._keyring = keyring
+        self._endpoints = endpoints
+
+    def __call__(self, endpoint: Endpoint, variant: VariantPlan, backend: BackendName) -> Mapping[str, str]:
+        """Empty with network isolation: such a container gets neither network nor keys."""
+        if variant.isolated:
+            return {}
+        role = variant.role.rsplit("/", 1)[-1]
+        user = DEFAULT_ROLE_ID if role == DEFAULT_ROLE else "AROASAGEWRIGHTMODEL"
+        keys = self._keyring.issue(self._account, role, "SageMaker", user_id=user, expiration=None)
+        given = {
+            "AWS_ACCESS_KEY_ID": keys.access_key,
+            "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+            "AWS_SESSION_TOKEN": keys.session_token,
+        }
+        if url_here := self._endpoints.get(backend):
+            given |= dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL"), url_here)
+        return given
 
 
 async def _describe(settings: Settings, backends: Mapping[BackendName, ComputeBackend]) -> None:

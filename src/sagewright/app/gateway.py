@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+from dataclasses import dataclass
 
 from sagewright.app import child, compose
 from sagewright.blobs.files import FileBlobs
@@ -14,8 +15,10 @@ from sagewright.core.credentials import Keyring
 from sagewright.gateway.application import Gateway
 from sagewright.gateway.asgi import Application
 from sagewright.gateway.authority import Authority
+from sagewright.gateway.metrics import Flush
 from sagewright.gateway.server import run
 from sagewright.objects.api import ObjectApi
+from sagewright.router.hot import Router
 from sagewright.settings import Settings
 from sagewright.store.changes import ChangeSender
 
@@ -26,19 +29,30 @@ def main() -> None:
     assert listen is not None, "the supervisor passes the socket"
     assert ready is not None, "the supervisor waits for word"
     authority = Authority(settings.data.keys, settings.outer_bundle)
-    application = build(settings)
+    line = build(settings)
     gc.collect()
     gc.freeze()  # what is loaded now lives as long as the process: no need to look at it again and again
     listener = socket.socket(fileno=listen)
 
     def announce() -> None:
+        line.flush.start()
         os.write(ready, b"1")
 
-    run(application, listener, settings, authority, ready=announce)
+    run(line.application, listener, settings, authority, hot_path=line.router, ready=announce)
+    line.flush.finish()
 
 
-def build(settings: Settings) -> Application:
-    """The straight line with its parts."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What stands behind the port: the straight line for everything, and the short one for invocations."""
+
+    application: Application
+    router: Router
+    flush: Flush
+
+
+def build(settings: Settings) -> Line:
+    """Both lines with their parts, over one store."""
     data = settings.data
     keyring = Keyring.open(data.keys)
     store = compose.open_store(settings, ChangeSender(data.changes))
@@ -52,7 +66,7 @@ def build(settings: Settings) -> Application:
         clock=clock,
         reads_inline=local,
     )
-    return Gateway(
+    gateway = Gateway(
         keyring=keyring,
         services=compose.services(keyring, LogStreams(data.streams)),
         objects=objects,
@@ -61,6 +75,8 @@ def build(settings: Settings) -> Application:
         settings=settings,
         store_is_local=local,
     )
+    router = Router(store=store, keyring=keyring, clock=clock, settings=settings, store_is_local=local)
+    return Line(gateway, router, compose.metrics_flush(router.counters, store, clock))
 
 
 if __name__ == "__main__":

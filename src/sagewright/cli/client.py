@@ -31,7 +31,7 @@ class Api:
             Keyring.open(folder.keys), folder.keys, self.settings.account, DEFAULT_ROLE, DEFAULT_ROLE_ID
         )
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, *, read_timeout: float = 30, attempts: int = 3) -> Any:
         """A botocore client. Untyped, as botocore makes its methods at run time."""
         return self._session.create_client(
             service,
@@ -40,7 +40,9 @@ class Api:
             aws_access_key_id=self._keys.access_key,
             aws_secret_access_key=self._keys.secret_key,
             aws_session_token=self._keys.session_token,
-            config=Config(proxies={}, retries={"total_max_attempts": 3, "mode": "standard"}, read_timeout=30),
+            config=Config(
+                proxies={}, retries={"total_max_attempts": attempts, "mode": "standard"}, read_timeout=read_timeout
+            ),
         )
 
 

@@ -24,7 +24,7 @@ from sagewright.app import state
 from sagewright.cli import output, server
 from sagewright.cli.client import Api, plain_errors
 from sagewright.cli.images import register
-from sagewright.cli.jobs import follow_log
+from sagewright.cli.logs import follow_log
 from sagewright.core.errors import SettingsError
 from sagewright.settings import DataDir
 from sagewright.store.kinds import role as roles

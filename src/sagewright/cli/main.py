@@ -108,15 +108,59 @@ def jobs(
 
 
 @app.command()
-def logs(
-    job: Annotated[str, typer.Argument(help="Training job name.")],
+def endpoints(
     data: Data = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    as_json: AsJson = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.", min=1, max=100)] = 20,
 ) -> None:
-    """Print a job's log."""
-    from sagewright.cli import jobs as commands
+    """List endpoints, newest first."""
+    from sagewright.cli import endpoints as commands
 
-    commands.logs(data, job, follow)
+    commands.endpoints(data, as_json, limit)
+
+
+@app.command()
+def invoke(
+    name: Annotated[str, typer.Argument(help="Endpoint name.")],
+    file: Annotated[Path, typer.Option("--file", "-i", help="The request's body; - reads standard input.")],
+    *,
+    content_type: Annotated[str | None, typer.Option(help="What the body is, e.g. text/csv.")] = None,
+    accept: Annotated[str | None, typer.Option(help="What the answer should be, e.g. application/json.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Ask this production variant, whatever its weight.")] = None,
+    data: Data = None,
+) -> None:
+    """Send a file to an endpoint and print its answer."""
+    from sagewright.cli import endpoints as commands
+
+    commands.invoke(data, name, file, content_type=content_type, accept=accept, variant=variant)
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Endpoint name.")],
+    days: Annotated[int, typer.Option(help="Days until it expires.", min=1, max=36500)] = 30,
+    data: Data = None,
+) -> None:
+    """Make a bearer token that may invoke one endpoint, for curl and programs that cannot sign."""
+    from sagewright.cli import endpoints as commands
+
+    commands.token(data, name, days)
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="Name of a training job or an endpoint.")],
+    data: Data = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
+    job: Annotated[bool, typer.Option("--job", help="The training job, when an endpoint has that name too.")] = False,
+    endpoint: Annotated[bool, typer.Option("--endpoint", help="The endpoint, also when it was deleted.")] = False,
+) -> None:
+    """Print the log of a training job or an endpoint."""
+    from sagewright.cli import logs as commands
+
+    if job and endpoint:
+        raise typer.BadParameter("give --job or --endpoint, not both")
+    commands.logs(data, name, follow, "job" if job else "endpoint" if endpoint else None)
 
 
 @app.command()

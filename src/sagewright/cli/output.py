@@ -14,6 +14,12 @@ STATUS_STYLE = {
     "Failed": "red",
     "Stopping": "yellow",
     "Stopped": "yellow",
+    "InService": "green",
+    "Creating": "cyan",
+    "Updating": "cyan",
+    "RollingBack": "yellow",
+    "Deleting": "yellow",
+    "OutOfService": "red",
 }
 
 

@@ -19,7 +19,7 @@ from sagewright.core.ids import BackendName, Key, Kind, TransferId, WorkloadId
 from sagewright.store.resources import Resource, Tx
 from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.observation import Observation
-from sagewright.workloads.transfer import CollectOutputs, StageInputs, TransferState
+from sagewright.workloads.transfer import Transfer, TransferState
 from sagewright.workloads.workload import Workload
 
 
@@ -44,7 +44,7 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class StartTransfer:
-    transfer: StageInputs | CollectOutputs
+    transfer: Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,23 @@ class ForgetTransfers:
     root: Path
 
 
-Action: TypeAlias = Submit | Stop | Remove | StartTransfer | ForgetTransfers
+@dataclass(frozen=True, slots=True)
+class ForgetModels:
+    """These stand for a model no more; one below `models` that nothing stands for is removed."""
+
+    ids: tuple[TransferId, ...]
+    models: Path
+
+
+Action: TypeAlias = Submit | Stop | Remove | StartTransfer | ForgetTransfers | ForgetModels
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Which instance is to have no request under way any more, once every gateway knows the row's `version`."""
+
+    endpoint: Key
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +79,9 @@ class Watch:
 
     `folders` are the workloads' own folders, whose existence is a fact to decide on; `failure_files` are read once
     their workload has EXITED. `backends` must be ready to run something new, and are described.
+
+    `pings` are containers that are asked for their health once they run; True = often, because they start.
+    `drains` are instances whose requests are waited for, by instance id.
     """
 
     workloads: Mapping[WorkloadId, BackendName] = field(default_factory=dict)
@@ -72,6 +91,31 @@ class Watch:
     failure_files: Mapping[WorkloadId, Path] = field(default_factory=dict)
     folders: Mapping[WorkloadId, Path] = field(default_factory=dict)
     backends: Collection[BackendName] = ()
+    pings: Mapping[WorkloadId, bool] = field(default_factory=dict)
+    drains: Mapping[str, Drain] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """One GET /ping. `status` None = no answer, and `error` says why; `body` is the start of one that is not 200.
+    `time` is `core.clock.to_text`, `ms` how long it took."""
+
+    time: str
+    status: int | None
+    error: str = ""
+    body: str = ""
+    ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Good pings on end, or misses on end: one of the two is 0. `transcript` holds the last pings, `listening` other
+    ports on which something was found instead."""
+
+    successes: int
+    failures: int
+    transcript: tuple[Ping, ...] = ()
+    listening: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +137,8 @@ class Seen:
     failure_files: Mapping[WorkloadId, str] = field(default_factory=dict)  # /opt/ml/output/failure, once exited
     folders: Collection[WorkloadId] = ()  # those of `Watch.folders` that exist
     capabilities: Mapping[BackendName, Capabilities] = field(default_factory=dict)  # of each of `Watch.backends`
+    health: Mapping[WorkloadId, Health] = field(default_factory=dict)  # absent = nothing is known (yet)
+    drained: Collection[str] = ()  # those of `Watch.drains` that have no request under way
 
 
 @dataclass(frozen=True, slots=True)

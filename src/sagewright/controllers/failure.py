@@ -20,7 +20,7 @@ _TOO_LITTLE_MEMORY: Final = (
     "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an "
     "instance."
 )
-_HINTS: Final = {
+HINTS: Final = {
     126: "The program was found but may not be executed: check its mode (chmod +x), its first line (#!) and that it "
     "is built for this machine.",
     127: "The program, or one that it calls, was not found in the container: check ENTRYPOINT and PATH.",
@@ -46,13 +46,13 @@ def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
 
 def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str]) -> str:
     """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation."""
-    end = f", exit code: {exit_code}{_signal_name(exit_code)}"
+    end = f", exit code: {exit_code}{signal_name(exit_code)}"
     start = "AlgorithmError: "
     room = LIMIT - len(start) - len(end)
     if told := failure_file.strip():
-        return start + _head(told, room) + end
-    hint = _HINTS.get(exit_code, "The program ended with an error and wrote no /opt/ml/output/failure.")
-    return start + hint + _lines(tail, room - len(hint)) + end
+        return start + head(told, room) + end
+    hint = HINTS.get(exit_code, "The program ended with an error and wrote no /opt/ml/output/failure.")
+    return start + hint + last_lines(tail, room - len(hint)) + end
 
 
 def of_vanished(tail: Sequence[str]) -> str:
@@ -61,27 +61,27 @@ def of_vanished(tail: Sequence[str]) -> str:
 
 
 def of_staging(message: str) -> str:
-    return _head(f"ClientError: Data download failed: {message}", LIMIT)
+    return head(f"ClientError: Data download failed: {message}", LIMIT)
 
 
 def of_collection(message: str) -> str:
-    return _head(f"ClientError: Artifact upload failed: {message}", LIMIT)
+    return head(f"ClientError: Artifact upload failed: {message}", LIMIT)
 
 
 def with_collection(reason: str, message: str) -> str:
     """A failure whose outputs could not be saved either: the first cause stays first."""
-    more = _head(f" In addition: Artifact upload failed: {message}", LIMIT // 2)
-    return _head(reason, LIMIT - len(more)) + more
+    more = head(f" In addition: Artifact upload failed: {message}", LIMIT // 2)
+    return head(reason, LIMIT - len(more)) + more
 
 
 def of_missing_backend(message: str) -> str:
     """Nothing on this machine can run the workload: only the user can mend that."""
-    return _head(f"ClientError: {message}", LIMIT)
+    return head(f"ClientError: {message}", LIMIT)
 
 
 def of_unreachable_backend(message: str, waited: timedelta) -> str:
     minutes = max(1, round(waited.total_seconds() / 60))
-    return _head(f"InternalServerError: {message} Sagewright waited {minutes} min for it.", LIMIT)
+    return head(f"InternalServerError: {message} Sagewright waited {minutes} min for it.", LIMIT)
 
 
 def _lost(message: str) -> str:
@@ -91,16 +91,16 @@ def _lost(message: str) -> str:
 
 def _killed_for_memory(found: Observation) -> str:
     told = found.message or "The container was killed at its memory limit"
-    code = "" if found.exit_code is None else f", exit code: {found.exit_code}{_signal_name(found.exit_code)}"
+    code = "" if found.exit_code is None else f", exit code: {found.exit_code}{signal_name(found.exit_code)}"
     return f"{told.rstrip('.')}{code}."
 
 
 def _with_lines(cause: str, tail: Sequence[str]) -> str:
-    head = _head(cause, LIMIT)
-    return head + _lines(tail, LIMIT - len(head))
+    text = head(cause, LIMIT)
+    return text + last_lines(tail, LIMIT - len(text))
 
 
-def _lines(tail: Sequence[str], room: int) -> str:
+def last_lines(tail: Sequence[str], room: int) -> str:
     """The last log lines in `room` characters; what does not fit is cut at the front, because the end tells most."""
     text = "\n".join(line.rstrip() for line in tail).strip()
     intro = " Last log lines:\n"
@@ -110,11 +110,11 @@ def _lines(tail: Sequence[str], room: int) -> str:
     return intro + (text if len(text) <= space else "…" + text[-(space - 1) :])
 
 
-def _head(text: str, room: int) -> str:
+def head(text: str, room: int) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
 
 
-def _signal_name(exit_code: int) -> str:
+def signal_name(exit_code: int) -> str:
     """` (SIGSEGV)` for 139: a death by signal n shows as 128+n."""
     try:
         return f" ({signal.Signals(exit_code - 128).name})"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -21,8 +22,8 @@ from typing import Final, TypeVar
 
 from sagewright.blobs.streams import LogStreams
 from sagewright.controllers.controller import LogState
-from sagewright.controllers.metrics import Metrics
-from sagewright.core.errors import BackendUnavailable, BlobError
+from sagewright.controllers.metrics import Metrics, MetricStore
+from sagewright.core.errors import BackendUnavailable, BlobError, StoreError
 from sagewright.core.ids import WorkloadId
 from sagewright.workloads.backend import ComputeBackend, LogCursor, LogRecord
 
@@ -31,6 +32,7 @@ T = TypeVar("T")
 TAIL: Final = 20  # lines kept for FailureReason
 FLUSH_EVERY: Final = 0.05  # seconds between appends while lines keep coming; the first one is appended at once
 FLUSH_SIZE: Final = 64 * 1024  # bytes that are appended without waiting for the time
+SAVE_EVERY: Final = 5.0  # seconds between writes of one workload's metrics
 HOLD_SIZE: Final = 1024 * 1024  # bytes at which reading waits for writing
 
 _log: Final = logging.getLogger(__name__)
@@ -55,11 +57,13 @@ class LogCopier:
         threads: Executor,
         wake: Callable[[WorkloadId], None],
         backoff: tuple[float, float] = (0.2, 15.0),
+        metrics: MetricStore | None = None,
     ) -> None:
         self._streams = streams
         self._threads = threads
         self._wake = wake
         self._backoff = backoff
+        self._metrics = metrics
         self._followers: dict[WorkloadId, _Follower] = {}
 
     def follow(self, target: LogTarget, backend: ComputeBackend, exited: bool) -> None:
@@ -73,6 +77,7 @@ class LogCopier:
                 threads=self._threads,
                 wake=self._wake,
                 backoff=self._backoff,
+                metrics=self._metrics,
             )
             self._followers[target.workload] = follower
         elif follower.ended and not exited:
@@ -135,6 +140,7 @@ class _Follower:
         threads: Executor,
         wake: Callable[[WorkloadId], None],
         backoff: tuple[float, float],
+        metrics: MetricStore | None,
     ) -> None:
         self.ended = False
         self._target = target
@@ -143,6 +149,8 @@ class _Follower:
         self._threads = threads
         self._wake = wake
         self._backoff = backoff
+        self._metrics = metrics
+        self._save_at = 0.0  # no earlier
         self._read = _Read(target.definitions)
         self._shown = LogState(drained=False)
         self._task = asyncio.create_task(self._run())
@@ -168,7 +176,7 @@ class _Follower:
             try:
                 await self._copy()
                 break
-            except (BackendUnavailable, BlobError, OSError) as error:
+            except (BackendUnavailable, BlobError, StoreError, OSError) as error:
                 pause = min(longest, max(first, pause * 2))
                 _log.info("log of %s: %s; it is read on in %.1f s", self._target.workload, error, pause)
             except Exception:
@@ -182,11 +190,27 @@ class _Follower:
         cursor, self._shown = await self._in_thread(self._open)
         batches = _Batches(self._backend, self._target.workload, cursor)
         try:
-            while batch := await batches.next():
+            while batch := await self._next(batches):
                 self._shown = await self._in_thread(lambda batch=batch: self._append(batch))  # type: ignore[misc]
         finally:
             await batches.aclose()
+        await self._in_thread(self._save)
         await self._in_thread(lambda: self._streams.sync(self._target.group, self._target.stream))
+
+    async def _next(self, batches: _Batches) -> list[LogRecord]:
+        """The next lines. Metrics do not wait for them longer than their time."""
+        while self._read.metrics.changed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, self._save_at - time.monotonic())):
+                    return await batches.next()
+            await self._in_thread(self._save)
+        return await batches.next()
+
+    def _save(self) -> None:
+        values = self._read.metrics.take()
+        self._save_at = time.monotonic() + SAVE_EVERY
+        if self._metrics is not None:
+            self._metrics.save(self._target.group, self._target.stream, values)
 
     def _open(self) -> tuple[LogCursor | None, LogState]:
         """Make the stream exist, and learn from it what an earlier life had read."""

@@ -11,9 +11,9 @@ import stat
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from sagewright.controllers.controller import LogState, Problem, Seen, Watch
+from sagewright.controllers.controller import Drain, Health, LogState, Problem, Seen, Watch
 from sagewright.controllers.log_copier import LogCopier, LogTarget
 from sagewright.core.errors import BackendUnavailable
 from sagewright.core.ids import BackendName, WorkloadId
@@ -22,6 +22,24 @@ from sagewright.workloads.observation import Observation, Phase
 from sagewright.workloads.transfer import Transfers
 
 FAILURE_FILE_LIMIT: Final = 8 * 1024  # bytes read of /opt/ml/output/failure; FailureReason keeps 1024 characters
+
+
+class Pings(Protocol):
+    """Asks containers for their health; `controllers.health.HealthWatch`."""
+
+    def follow(self, workload: WorkloadId, address: str, *, eager: bool) -> None: ...
+
+    def state(self, workload: WorkloadId) -> Health | None: ...
+
+    def release(self, workload: WorkloadId) -> None: ...
+
+
+class Drains(Protocol):
+    """Asks the gateways for requests under way; `controllers.draining.DrainWatch`."""
+
+    def follow(self, instance: str, drain: Drain) -> bool:
+        """Whether there are none any more. Asks at the first call, and wakes the endpoint when it has become so."""
+        ...
 
 
 class Observer:
@@ -37,12 +55,17 @@ class Observer:
         transfers: Transfers,
         copier: LogCopier,
         threads: Executor,
+        *,
+        pings: Pings | None = None,
+        drains: Drains | None = None,
     ) -> None:
         self.rejected: dict[WorkloadId, Observation] = {}
         self._backends = backends
         self._transfers = transfers
         self._copier = copier
         self._threads = threads
+        self._pings = pings
+        self._drains = drains
         self._ready: dict[BackendName, Capabilities] = {}
 
     async def look(self, watch: Watch) -> Seen | Mapping[BackendName, Problem]:
@@ -65,12 +88,16 @@ class Observer:
             failure_files=files.failure_files,
             folders=files.folders,
             capabilities=capabilities,
+            health=self._health(watch, workloads),
+            drained=self._drained(watch),
         )
 
     def release(self, workload: WorkloadId) -> None:
         """Nobody asks for this workload any more."""
         self.rejected.pop(workload, None)
         self._copier.release(workload)
+        if self._pings is not None:
+            self._pings.release(workload)
 
     async def problem(self, name: BackendName, error: BackendUnavailable) -> Problem:
         """The best account of why a backend did not answer."""
@@ -138,6 +165,26 @@ class Observer:
                 self._copier.follow(target, self._backends[watch.workloads[workload]], found.phase is Phase.EXITED)
                 states[workload] = self._copier.state(workload)
         return states
+
+    def _health(self, watch: Watch, workloads: Mapping[WorkloadId, Observation]) -> Mapping[WorkloadId, Health]:
+        """Ping what runs and is asked for, and nothing else."""
+        if self._pings is None:
+            return {}
+        states = {}
+        for workload in watch.workloads:
+            found = workloads.get(workload)
+            if workload not in watch.pings or found is None or found.phase is not Phase.RUNNING or not found.address:
+                self._pings.release(workload)
+                continue
+            self._pings.follow(workload, found.address, eager=watch.pings[workload])
+            if state := self._pings.state(workload):
+                states[workload] = state
+        return states
+
+    def _drained(self, watch: Watch) -> tuple[str, ...]:
+        if self._drains is None:
+            return tuple(watch.drains)
+        return tuple(instance for instance, drain in watch.drains.items() if self._drains.follow(instance, drain))
 
 
 def read_failure(path: Path) -> str:

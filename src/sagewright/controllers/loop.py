@@ -66,6 +66,10 @@ class Loop:
         if key := self._reconciler.owner(workload):
             self._queue.add(key)
 
+    def wake_key(self, key: Key) -> None:
+        """Something about this resource is new."""
+        self._queue.add(key)
+
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:

@@ -1,20 +1,33 @@
-"""Training metrics from log lines: MetricDefinitions searched in each line, the last value per metric kept. Pure.
+"""Training metrics from log lines: MetricDefinitions searched in each line.
+
+    line ─► values ─┬─► the last of each metric             FinalMetricDataList
+                    └─► sums by the minute ─► MetricStore    /aws/sagemaker/TrainingJobs in CloudWatch
 
 Source: contract A.14. Group 1 of the regex is the value; what is not a number is ignored. The time is the line's.
-Owns: matching. Does not own: reading lines (`log_copier`), where values are shown (`store.kinds.training_job`).
+Owns: matching, and how values become rows. Does not own: reading lines (`log_copier`), where values are shown
+(`store.kinds.training_job`, `services.cloudwatch`).
+
+A minute is written whole each time, so that lines which are read again after a crash change nothing.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from sagewright.core.clock import to_text
+from sagewright.core.samples import Samples
+from sagewright.store import metric_rows
+from sagewright.store.kinds.training_job import LOG_GROUP
+from sagewright.store.metric_rows import Metric
+from sagewright.store.resources import Store
 
+_MINUTE: Final = 60_000  # ms
+_LATE: Final = 10  # minutes; lines come in order but for moments
 LONGEST_LINE: Final = 8 * 1024  # bytes of a line that are searched: no metric is further to the right
 
 
@@ -30,6 +43,8 @@ class Metrics:
     def __init__(self, definitions: Sequence[tuple[str, str]]) -> None:
         self._definitions = tuple(each for name, regex in definitions if (each := _compiled(name, regex)))
         self._last: dict[str, tuple[float, int]] = {}
+        self._minutes: dict[tuple[str, int], Samples] = {}
+        self._changed: set[tuple[str, int]] = set()
 
     def __bool__(self) -> bool:
         return bool(self._definitions)
@@ -43,6 +58,23 @@ class Metrics:
             value = _value(each.pattern, line)
             if value is not None:
                 self._last[each.name] = (value, timestamp)
+                at = each.name, timestamp // _MINUTE
+                self._minutes.setdefault(at, Samples()).add(value)
+                self._changed.add(at)
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._changed)
+
+    def take(self) -> Mapping[tuple[str, int], Samples]:
+        """(metric, minute) → all values of the minute, for minutes with new values since the last call. Minutes that no
+        further line can be of are let go."""
+        taken = {at: self._minutes[at] for at in self._changed}
+        newest = max((minute for _, minute in self._minutes), default=0)
+        self._minutes = {at: each for at, each in self._minutes.items() if at[1] > newest - _LATE}
+        self._changed = set()
+        return taken
 
     def final(self) -> tuple[dict[str, Any], ...]:
         """In the order of the definitions."""
@@ -53,6 +85,21 @@ class Metrics:
             if name in self._last
             for value, moment in (self._last[name],)
         )
+
+
+class MetricStore:
+    """Writes them where CloudWatch's clients look."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def save(self, group: str, stream: str, values: Mapping[tuple[str, int], Samples]) -> None:
+        """`stream` is the training job's name, a slash, and more. Blocks. Raises StoreUnavailable."""
+        if group != LOG_GROUP or not values:
+            return
+        dimensions = (("TrainingJobName", stream.partition("/")[0]),)
+        points = {(Metric(LOG_GROUP, name, dimensions), minute): each for (name, minute), each in values.items()}
+        self._store.write(lambda tx: metric_rows.replace(tx, points))
 
 
 def _compiled(name: str, regex: str) -> Definition | None:

@@ -9,14 +9,19 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sagewright.blobs.streams import LogStreams
 from sagewright.controllers.controller import Controller
+from sagewright.controllers.draining import Announcer, DrainWatch
+from sagewright.controllers.health import HealthWatch
 from sagewright.controllers.log_copier import LogCopier
 from sagewright.controllers.look import Observer
 from sagewright.controllers.loop import Loop
+from sagewright.controllers.metrics import MetricStore
 from sagewright.controllers.reconciler import Reconciler
+from sagewright.controllers.usage import UsageWatch
 from sagewright.core.clock import Clock
 from sagewright.core.ids import BackendName, Key, WorkloadId
 from sagewright.settings import ControllerSettings
@@ -30,7 +35,8 @@ _LOG_THREADS = 4
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What `app` composes. `changes` yields keys that were committed; it may drop some. Who makes a part closes it."""
+    """What `app` composes. `changes` yields keys that were committed; it may drop some. `gateways` is the folder with
+    the gateways' sockets. Who makes a part closes it."""
 
     store: Store
     streams: LogStreams
@@ -40,6 +46,7 @@ class Parts:
     changes: AsyncIterator[Key]
     clock: Clock
     settings: ControllerSettings
+    gateways: Path
 
 
 async def run_controller(parts: Parts, stop: asyncio.Event) -> None:
@@ -52,8 +59,11 @@ async def run_controller(parts: Parts, stop: asyncio.Event) -> None:
         ThreadPoolExecutor(_LOG_THREADS, "log") as log_threads,
     ):
         waker = _Waker()
-        copier = LogCopier(parts.streams, log_threads, waker.wake, parts.settings.backoff)
-        observer = Observer(parts.backends, parts.transfers, copier, store_threads)
+        metrics = MetricStore(parts.store)
+        copier = LogCopier(parts.streams, log_threads, waker.wake, parts.settings.backoff, metrics)
+        pings = HealthWatch(parts.clock, waker.wake)
+        drains = DrainWatch(parts.gateways, waker.wake_key)
+        observer = Observer(parts.backends, parts.transfers, copier, store_threads, pings=pings, drains=drains)
         reconciler = Reconciler(
             store=parts.store,
             controllers=parts.controllers,
@@ -62,16 +72,21 @@ async def run_controller(parts: Parts, stop: asyncio.Event) -> None:
             observer=observer,
             clock=parts.clock,
             threads=store_threads,
+            announce=Announcer(parts.gateways),
         )
         loop = waker.loop = Loop(reconciler, parts.backends, parts.transfers, parts.changes, parts.settings)
+        usage = asyncio.create_task(UsageWatch(parts.store, parts.backends.values(), store_threads, parts.clock).run())
         try:
             await _until(stop, loop)
         finally:
+            usage.cancel()
+            await pings.aclose()
+            await drains.aclose()
             await copier.aclose()
 
 
 class _Waker:
-    """The copier wakes the loop, which is made after it."""
+    """The copier, pings and drains wake the loop, which is made after them."""
 
     def __init__(self) -> None:
         self.loop: Loop | None = None
@@ -79,6 +94,10 @@ class _Waker:
     def wake(self, workload: WorkloadId) -> None:
         if self.loop is not None:
             self.loop.wake(workload)
+
+    def wake_key(self, key: Key) -> None:
+        if self.loop is not None:
+            self.loop.wake_key(key)
 
 
 async def _until(stop: asyncio.Event, loop: Loop) -> None:

@@ -20,6 +20,7 @@ from sagewright.controllers.controller import (
     Action,
     Controller,
     Decision,
+    ForgetModels,
     ForgetTransfers,
     Problem,
     Remove,
@@ -51,7 +52,8 @@ class IllegalMove(SagewrightError):
 
 
 class Reconciler:
-    """`threads` runs the synchronous calls of the store and of transfers: the event loop never waits for a disk."""
+    """`threads` runs the synchronous calls of the store and of transfers: the event loop never waits for a disk.
+    `announce` hears the keys whose status was just committed; it neither blocks nor raises."""
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Reconciler:
         observer: Observer,
         clock: Clock,
         threads: Executor,
+        announce: Callable[[Collection[Key]], None] | None = None,
     ) -> None:
         self.kinds: Mapping[Kind, Controller[Any]] = {each.kind: each for each in controllers}
         self._store = store
@@ -71,6 +74,7 @@ class Reconciler:
         self._observer = observer
         self._clock = clock
         self._threads = threads
+        self._announce = announce
         self._owners: dict[WorkloadId, Key] = {}
         self._movers: dict[TransferId, Key] = {}
         self._stops: dict[WorkloadId, float] = {}
@@ -154,6 +158,8 @@ class Reconciler:
             await self._in_thread(lambda: self._store.write(write))
         except NotFound as error:
             raise Stale(str(row.key)) from error
+        if self._announce is not None and (decision.status is not None or decision.forget or state != row.state):
+            self._announce((row.key,))
         _log.debug("%s: %s", row.key, decision.note)
 
     async def _wait_for(
@@ -164,7 +170,7 @@ class Reconciler:
         decision = controller.unreachable(snapshot, problems, now)
         await self._commit(controller, row, decision, now)
         for action in decision.actions:
-            if isinstance(action, StartTransfer | ForgetTransfers):
+            if isinstance(action, StartTransfer | ForgetTransfers | ForgetModels):
                 await self._transfer(row.key, action)
 
     # -- act -----------------------------------------------------------------
@@ -172,7 +178,7 @@ class Reconciler:
     async def _act(self, controller: Controller[Any], key: Key, decision: Decision) -> timedelta | None:
         again = decision.wake_in
         for action in decision.actions:
-            if isinstance(action, StartTransfer | ForgetTransfers):
+            if isinstance(action, StartTransfer | ForgetTransfers | ForgetModels):
                 await self._transfer(key, action)
                 continue
             try:
@@ -196,6 +202,7 @@ class Reconciler:
                 await self._stop(backend, workload)
             case Remove(workload=workload):
                 await backend.remove(workload)
+                self._forget_workload(workload)
 
     async def _stop(self, backend: ComputeBackend, workload: WorkloadId) -> None:
         """Repeated in case it was lost, but not for every look: a stop may itself be a reason for a hint."""
@@ -205,13 +212,17 @@ class Reconciler:
             await backend.stop(workload)
             self._stops[workload] = now
 
-    async def _transfer(self, key: Key, action: StartTransfer | ForgetTransfers) -> None:
+    async def _transfer(self, key: Key, action: StartTransfer | ForgetTransfers | ForgetModels) -> None:
         match action:
             case StartTransfer(transfer=transfer):
                 self._movers[transfer.id] = key
                 await self._in_thread(lambda: self._transfers.start(transfer))
             case ForgetTransfers(ids=ids, root=root):
                 await self._in_thread(lambda: self._transfers.forget(ids, root))
+            case ForgetModels(ids=ids, models=models):
+                await self._in_thread(lambda: self._transfers.forget_models(ids, models))
+                for each in ids:
+                    self._movers.pop(each, None)
 
     async def _refused(
         self, controller: Controller[Any], key: Key, name: BackendName, error: BackendUnavailable
@@ -243,13 +254,18 @@ class Reconciler:
         self._movers.update(dict.fromkeys(watch.transfers, key))
 
     def _release(self, key: Key) -> None:
-        workloads = self._known.pop(key, set())
-        for workload in workloads:
-            self._owners.pop(workload, None)
-            self._stops.pop(workload, None)
-            self._observer.release(workload)
+        for workload in tuple(self._known.get(key, ())):
+            self._forget_workload(workload)
+        self._known.pop(key, None)
         for transfer in [each for each, owner in self._movers.items() if owner == key]:
             del self._movers[transfer]
+
+    def _forget_workload(self, workload: WorkloadId) -> None:
+        """It is no more, or nobody asks for it. An endpoint lives long and has many, one after the other."""
+        if key := self._owners.pop(workload, None):
+            self._known[key].discard(workload)
+        self._stops.pop(workload, None)
+        self._observer.release(workload)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from sagewright.core.clock import Clock
@@ -20,9 +21,11 @@ from sagewright.core.context import Ctx
 from sagewright.core.credentials import Keyring
 from sagewright.core.errors import BlobStoreFull, Stale, StoreUnavailable
 from sagewright.core.ids import RequestId, new_request_id
+from sagewright.gateway import metrics
 from sagewright.gateway.authentication import Authenticator
 from sagewright.gateway.authorization import authorize
 from sagewright.gateway.bodies import ClientGone, has_length, read_whole
+from sagewright.gateway.clients import is_loopback
 from sagewright.gateway.codecs import codec_of, operation_hint, stand_in
 from sagewright.gateway.hosts import as_path_style
 from sagewright.gateway.landing import landing
@@ -88,6 +91,8 @@ class Gateway:
         request_id = new_request_id()
         operation: str | None = None
         try:
+            if metrics.is_asked(request):
+                return await self._scrape(identity, request)
             caller = await self._authenticator.authenticate(identity, request, self._clock.now())
             ctx = Ctx(
                 account=self._account,
@@ -120,6 +125,14 @@ class Gateway:
     def close(self) -> None:
         """Waits for the write transaction under way."""
         self._writer.shutdown()
+
+    async def _scrape(self, identity: Identity, request: HttpRequest) -> HttpResponse:
+        """GET /metrics: without a signature for this machine itself, with one for everybody else."""
+        now = self._clock.now()
+        if not is_loopback(request.client):
+            await self._authenticator.authenticate(identity, request, now)
+        read = partial(self._store.read, partial(metrics.exposition, now=now))
+        return metrics.respond(await asyncio.get_running_loop().run_in_executor(None, read))
 
     async def _decode(self, identity: Identity, codec: Codec, request: HttpRequest) -> Call:
         """The call; the body is whole but for S3's uploads."""

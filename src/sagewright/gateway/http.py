@@ -3,7 +3,8 @@
     idle ──first byte──▶ head ──empty line──▶ exchange ──last byte out──▶ idle
     75 s                 20 s, 64 KiB         body: 60 s without a byte
 
-Owns: size and time limits of heads, stalled bodies, half-closing clients, absolute-form targets that come late.
+Owns: size and time limits of heads, stalled bodies, half-closing clients, absolute-form targets that come late, whose
+turn it is when requests that the hot path takes off (`gateway.turn`) and others come on one connection.
 Does not own: requests' meaning (`gateway.application`), what else the port speaks (`gateway.front`).
 Times are looked at by the server once a second (`check`), so that a request pays for no timer.
 """
@@ -11,7 +12,8 @@ Times are looked at by the server once a second (`check`), so that a request pay
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -19,6 +21,7 @@ from uvicorn.server import ServerState
 
 from sagewright.gateway.cork import CorkedTransport
 from sagewright.gateway.hosts import is_aws, parse_absolute
+from sagewright.gateway.turn import HOT, HotPath, Turn
 
 KEEP_ALIVE: Final = 75  # seconds an idle connection is kept: longer than any client's own pool keeps it unused
 LONGEST_HEAD: Final = 64 * 1024  # bytes of request line and headers
@@ -67,11 +70,23 @@ def head_too_slow() -> Refused:
 class GatewayHttp(HttpToolsProtocol):
     """One client connection, plain or inside our TLS."""
 
-    def __init__(self, config: Config, server_state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        loop: asyncio.AbstractEventLoop,
+        hot_path: HotPath | None = None,
+    ) -> None:
         super().__init__(config, server_state, {"connection": self}, loop)
         self._cork: CorkedTransport
+        self._raw: asyncio.Transport  # without the cork
+        self._hot_path = hot_path
+        self._turn: Turn | None = None  # the hot path's request that is being answered
+        self.memory: object = None  # the hot path's own
+        self._in_message = False  # the parser has begun a request and not ended it
         self._in_head = False
-        self._head_size = 0  # bytes that came while the head was unfinished
+        self._heads = 0  # begun on this connection
+        self._head_size = 0  # bytes of an unfinished head, but for its first packet's
         self._head_since = 0.0
         self._last_data = loop.time()
         self._refused: Refused | None = None
@@ -85,6 +100,7 @@ class GatewayHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's signature
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         super().connection_made(transport)
+        self._raw = transport
         self._cork = CorkedTransport(transport)
         self.transport = self._cork  # type: ignore[assignment] # stands in for a transport, by duck type
 
@@ -92,12 +108,30 @@ class GatewayHttp(HttpToolsProtocol):
         self._last_data = self.loop.time()
         if self._refused is not None:
             return  # lingering: what comes now is thrown away
-        if self._in_head:
+        if self._hot_path is not None and data.startswith(HOT) and self._take_whole(self._hot_path, data):
+            return
+        unfinished = self._heads if self._in_head else 0
+        super().data_received(data)
+        if self._in_head and self._heads == unfinished and self._refused is None:
+            # All of it belongs to one head. What else a packet holds (bodies, pipelined requests) does not count.
             self._head_size += len(data)
             if self._head_size > LONGEST_HEAD:
                 self._refuse(head_too_large())
-                return
-        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._turn is not None:
+            self._turn.lose()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._turn is not None:
+            self._turn.handler.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._turn is not None:
+            self._turn.handler.resume()
 
     def eof_received(self) -> bool | None:  # type: ignore[override] # uvicorn's never keeps the connection
         """A client that has sent a whole request may close its sending side and still get its answer."""
@@ -116,7 +150,8 @@ class GatewayHttp(HttpToolsProtocol):
             super().shutdown()
 
     def on_message_begin(self) -> None:
-        self._in_head = True
+        self._in_head = self._in_message = True
+        self._heads += 1
         self._head_size = 0
         self._head_since = self.loop.time()
         super().on_message_begin()
@@ -127,14 +162,56 @@ class GatewayHttp(HttpToolsProtocol):
         absolute = not self.url.startswith((b"/", b"*"))
         if absolute:
             self.url = self._origin_form()
+        if self._hot_path is not None and self._take_off(self._hot_path, self.url, keep_alive=not absolute):
+            return
         super().on_headers_complete()
         if absolute:
             # A client of a plain HTTP proxy may go on to another host on this connection. It must ask the front again.
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        cycle: Any = self.cycle
+        if isinstance(cycle, Turn):
+            cycle.feed(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        cycle: Any = self.cycle
+        if isinstance(cycle, Turn):
+            cycle.finish()
+        else:
+            super().on_message_complete()
+
     def on_response_complete(self) -> None:
         self._cork.flush()
         super().on_response_complete()
+
+    def write_raw(self, data: bytes) -> None:
+        self._raw.write(data)
+
+    def writelines_raw(self, pieces: Sequence[bytes]) -> None:
+        self._raw.writelines(pieces)
+
+    def abort(self) -> None:
+        self._raw.abort()
+
+    @property
+    def date(self) -> bytes:
+        return self.server_state.default_headers[0][1]
+
+    def turn_done(self, turn: Turn) -> None:
+        """A request of the hot path is answered: what `on_response_complete` is for the others, without its timer."""
+        self._turn = None
+        if self._raw.is_closing():
+            return
+        if not turn.keep_alive:
+            self._close_gently(turn)
+        elif self.pipeline:
+            self.loop.call_soon(self._start_next)  # from the loop: a thousand pipelined requests must not nest
+        elif self.flow.read_paused:
+            self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn calls this for every parser error, one that a callback of ours has raised among them."""
@@ -162,7 +239,71 @@ class GatewayHttp(HttpToolsProtocol):
 
     def _waits_for_client(self) -> bool:
         """Whether a body stands still because of the client, not because we do not read it or have not asked for it."""
-        return self.cycle.more_body and not self.flow.read_paused and not self.cycle.waiting_for_100_continue
+        cycle: Any = self.cycle
+        asked = not (cycle.expects if isinstance(cycle, Turn) else cycle.waiting_for_100_continue)
+        return asked and cycle.more_body and not self.flow.read_paused
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """uvicorn's place where a request's turn has come."""
+        if isinstance(cycle, Turn):
+            self._turn = cycle
+            cycle.begin()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start_next(self) -> None:
+        if self.pipeline and not self._raw.is_closing():
+            self.flow.resume_reading()
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def _take_whole(self, hot_path: HotPath, data: bytes) -> bool:
+        """A whole request in one packet, as nearly all are: the parser need not see it."""
+        earlier: Any = self.cycle
+        if self._in_message or (earlier is not None and not earlier.response_complete):
+            return False
+        turn = Turn(self, keep_alive=True, modern=True, expects=False)
+        handler = hot_path.take_whole(turn, data)
+        if handler is None:
+            return False
+        self._unset_keepalive_if_required()
+        turn.handler = handler
+        turn.more_body = False
+        self.cycle = turn  # type: ignore[assignment] # stands in for a cycle, by duck type
+        self._turn = turn
+        turn.begin()
+        return True
+
+    def _take_off(self, hot_path: HotPath, target: bytes, *, keep_alive: bool) -> bool:
+        """Whether the request is the hot path's. It waits for its turn like any other."""
+        modern = self.parser.get_http_version() == "1.1"
+        turn = Turn(
+            self,
+            keep_alive=keep_alive and modern and self.parser.should_keep_alive(),
+            modern=modern,
+            expects=self.expect_100_continue,
+        )
+        handler = hot_path.take(turn, self.parser.get_method(), target, self.headers)
+        if handler is None:
+            return False
+        turn.handler = handler
+        earlier: Any = self.cycle
+        self.cycle = turn  # type: ignore[assignment] # stands in for a cycle, by duck type
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(turn, None)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((turn, None))  # type: ignore[arg-type] # as above
+        return True
+
+    def _close_gently(self, turn: Turn) -> None:
+        """A client that is still sending its body reads the answer only if what it sends is read, too."""
+        if turn.more_body and self._raw.can_write_eof():
+            self._raw.write_eof()
+            self._refused = Refused(400, "Bad Request", "The connection is closing.")
+            self._refused_at = self.loop.time()
+        else:
+            self._raw.close()
 
     def _check_head_size(self) -> None:
         size = len(self.url) + sum([len(name) + len(value) for name, value in self.headers])

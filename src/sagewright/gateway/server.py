@@ -30,6 +30,7 @@ from sagewright.gateway.authority import Authority
 from sagewright.gateway.clients import bridge_addresses, is_loopback, parse_networks
 from sagewright.gateway.front import Front, Frontage
 from sagewright.gateway.http import KEEP_ALIVE, Connection, GatewayHttp
+from sagewright.gateway.turn import HotPath
 from sagewright.gateway.upstream import OuterProxy, Outside
 from sagewright.settings import Settings
 
@@ -65,6 +66,7 @@ class _Shared:
     state: ServerState
     roster: Roster
     frontage: Frontage
+    hot_path: HotPath | None
 
 
 def run(
@@ -73,11 +75,12 @@ def run(
     settings: Settings,
     authority: Authority,
     *,
+    hot_path: HotPath | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, in an event loop of its own. `ready` is called once connections are accepted."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve_until_signal(application, listener, settings, authority, ready))
+        runner.run(_serve_until_signal(application, listener, settings, authority, hot_path=hot_path, ready=ready))
 
 
 async def serve(
@@ -87,11 +90,14 @@ async def serve(
     authority: Authority,
     stop: asyncio.Event,
     *,
+    hot_path: HotPath | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until `stop` is set and the requests under way are answered. Takes the listener over and closes it."""
     loop = asyncio.get_running_loop()
-    shared = _share(application, settings, authority, loop)
+    shared = _share(application, settings, authority, hot_path, loop)
+    if hot_path is not None:
+        await hot_path.open()
     server = await loop.create_server(lambda: Front(shared.frontage, loop), sock=listener, backlog=_BACKLOG)
     bridges = _Bridges(listener.getsockname(), lambda: Front(shared.frontage, loop))
     background = (
@@ -110,6 +116,8 @@ async def serve(
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        if hot_path is not None:
+            await hot_path.close()
 
 
 class _Bridges:
@@ -146,6 +154,8 @@ async def _serve_until_signal(
     listener: socket.socket,
     settings: Settings,
     authority: Authority,
+    *,
+    hot_path: HotPath | None,
     ready: Callable[[], None] | None,
 ) -> None:
     stop = asyncio.Event()
@@ -153,11 +163,15 @@ async def _serve_until_signal(
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-    await serve(application, listener, settings, authority, stop, ready=ready)
+    await serve(application, listener, settings, authority, stop, hot_path=hot_path, ready=ready)
 
 
 def _share(
-    application: Application, settings: Settings, authority: Authority, loop: asyncio.AbstractEventLoop
+    application: Application,
+    settings: Settings,
+    authority: Authority,
+    hot_path: HotPath | None,
+    loop: asyncio.AbstractEventLoop,
 ) -> _Shared:
     config = Config(
         AsgiApp(application),
@@ -177,14 +191,14 @@ def _share(
     state.default_headers = _date_header()
     outer = OuterProxy.parse(settings.upstream_proxy) if settings.upstream_proxy else None
     frontage = Frontage(
-        http=lambda: GatewayHttp(config, state, loop),
+        http=lambda: GatewayHttp(config, state, loop, hot_path),
         authority=authority,
         outside=Outside(outer),
         networks=parse_networks(settings.server.proxy_networks),
         connections=roster,
         tasks=state.tasks,
     )
-    return _Shared(state, roster, frontage)
+    return _Shared(state, roster, frontage, hot_path)
 
 
 async def _prepare(authority: Authority, loop: asyncio.AbstractEventLoop) -> None:
@@ -221,8 +235,12 @@ async def _drain(shared: _Shared, loop: asyncio.AbstractEventLoop) -> None:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    answering = shared.hot_path is not None and shared.hot_path.in_flight
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(shared.roster.empty(), _FLUSH_LIMIT)
+        # The hot path has no tasks: its connections close with their answers.
+        await asyncio.wait_for(
+            shared.roster.empty(), max(_FLUSH_LIMIT, deadline - loop.time() if answering else _FLUSH_LIMIT)
+        )
 
 
 def _date_header() -> list[tuple[bytes, bytes]]:

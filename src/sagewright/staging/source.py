@@ -11,13 +11,16 @@ from sagewright.core.ids import Account
 
 class StoredObject(Protocol):
     """One object as a listing shows it. `content_path` is the file with its bytes, never written through; None when
-    they are not on this machine."""
+    they are not on this machine. `etag` is another one when the content is."""
 
     @property
     def key(self) -> str: ...
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def etag(self) -> str: ...
 
     @property
     def content_path(self) -> Path | None: ...

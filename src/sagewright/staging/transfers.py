@@ -5,7 +5,7 @@
        └──── forget ──────┴── the store is away: unknown again, so that it is started again
 
 Owns: threads, what is known of each transfer, marker files, the trash.
-Does not own: what moves (`stage`, `collect`), when a transfer is wanted (controllers).
+Does not own: what moves (`stage`, `collect`, `models`), when a transfer is wanted (controllers).
 
 A marker is believed only if it was written since this machine was started: staged files are not forced to the disk one
 by one, so after a power cut they may be there in name only.
@@ -17,7 +17,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,9 +29,17 @@ from sagewright.core.ids import TransferId
 from sagewright.staging import disk
 from sagewright.staging.collect import collect
 from sagewright.staging.meter import Cancelled, Meter
+from sagewright.staging.models import TRASH, ModelFolders
 from sagewright.staging.source import ObjectStore
 from sagewright.staging.stage import stage
-from sagewright.workloads.transfer import CollectOutputs, StageInputs, TransferPhase, TransferState
+from sagewright.workloads.transfer import (
+    CollectOutputs,
+    StageInputs,
+    StageModel,
+    Transfer,
+    TransferPhase,
+    TransferState,
+)
 
 _log: Final = logging.getLogger(__name__)
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -55,15 +63,16 @@ class LocalTransfers:
         self._markers = folder / ".transfers"
         self._trash = folder / ".trash"
         self._boot = _boot_id()
+        self._models = ModelFolders(self._boot)
         self._threads = ThreadPoolExecutor(parallel, "transfer")
         self._cleaner = ThreadPoolExecutor(1, "cleaner")
         self._lock = threading.Lock()
         self._entries: dict[TransferId, _Entry] = {}
         self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Queue[TransferId]]] = set()
         self._markers.mkdir(parents=True, exist_ok=True)
-        self._cleaner.submit(self._empty_trash)
+        self._clean(self._trash)
 
-    def start(self, transfer: StageInputs | CollectOutputs) -> None:
+    def start(self, transfer: Transfer) -> None:
         with self._lock:
             entry = self._entries.get(transfer.id)
             if entry and (entry.ended is None or entry.ended.phase is TransferPhase.DONE):
@@ -79,18 +88,13 @@ class LocalTransfers:
         return {each: state for each, state in found.items() if state is not None}
 
     def forget(self, ids: Collection[TransferId], root: Path) -> None:
-        with self._lock:
-            entries = [entry for each in ids if (entry := self._entries.get(each))]
-            for entry in entries:
-                entry.meter.cancel()
-        for entry in entries:
-            self._await(entry)
-        disk.set_aside(root, self._trash)
-        with self._lock:
-            for each in ids:
-                self._entries.pop(each, None)
-                self._marker(each).unlink(missing_ok=True)
-        self._clean()
+        self._end(ids, lambda: disk.set_aside(root, self._trash))
+        self._clean(self._trash)
+
+    def forget_models(self, ids: Collection[TransferId], models: Path) -> None:
+        self._end(ids)
+        self._models.sweep(models, self._wanted)
+        self._clean(models / TRASH)
 
     async def hints(self) -> AsyncIterator[TransferId]:
         queue: asyncio.Queue[TransferId] = asyncio.Queue()
@@ -112,18 +116,10 @@ class LocalTransfers:
 
     # -- running -------------------------------------------------------------
 
-    def _run(self, transfer: StageInputs | CollectOutputs, entry: _Entry) -> None:
+    def _run(self, transfer: Transfer, entry: _Entry) -> None:
         try:
             entry.meter.check()
-            written = self._move(transfer, entry.meter)
-            ended = TransferState(
-                transfer.id,
-                TransferPhase.DONE,
-                bytes_moved=entry.meter.moved,
-                bytes_total=entry.meter.total,
-                written=written,
-            )
-            self._write_marker(transfer, ended)
+            ended = self._move(transfer, entry.meter)
         except Cancelled:
             return
         except StoreUnavailable as error:
@@ -133,23 +129,57 @@ class LocalTransfers:
         except (TransferError, NotFound) as error:
             ended = TransferState(transfer.id, TransferPhase.FAILED, str(error))
         except (OSError, BlobStoreFull) as error:
-            ended = TransferState(transfer.id, TransferPhase.FAILED, str(disk.refusal(error, transfer.root)))
+            where = transfer.models if isinstance(transfer, StageModel) else transfer.root
+            ended = TransferState(transfer.id, TransferPhase.FAILED, str(disk.refusal(error, where)))
         except Exception as error:
             _log.exception("%s failed in a way that nobody thought of", transfer.id)
             ended = TransferState(transfer.id, TransferPhase.FAILED, f"an internal error: {error!r}")
         entry.ended = ended
         self._tell(transfer.id)
 
-    def _move(self, transfer: StageInputs | CollectOutputs, meter: Meter) -> tuple[str, ...]:
+    def _move(self, transfer: Transfer, meter: Meter) -> TransferState:
+        """Do it, and leave the marker that says so."""
         match transfer:
             case StageInputs():
                 try:
                     stage(transfer, self._objects, meter, self._trash)
                 finally:
-                    self._clean()
-                return ()
+                    self._clean(self._trash)
+                return self._done(transfer.id, meter, transfer.root)
             case CollectOutputs():
-                return collect(transfer, self._objects, meter)
+                return self._done(transfer.id, meter, None, collect(transfer, self._objects, meter))
+            case StageModel():
+                with self._models.staged(transfer, self._objects, meter) as folder:
+                    ended = self._done(transfer.id, meter, folder, model=True)
+                self._later(lambda: self._models.settle(folder))
+                return ended
+
+    def _done(
+        self,
+        each: TransferId,
+        meter: Meter,
+        root: Path | None,
+        written: tuple[str, ...] = (),
+        *,
+        model: bool = False,
+    ) -> TransferState:
+        ended = TransferState(each, TransferPhase.DONE, "", meter.moved, meter.total, written, root if model else None)
+        self._write_marker(ended, root)
+        return ended
+
+    def _end(self, ids: Collection[TransferId], when_ended: Callable[[], None] = lambda: None) -> None:
+        """Nothing runs for these any more, and nothing is known of them."""
+        with self._lock:
+            entries = [entry for each in ids if (entry := self._entries.get(each))]
+            for entry in entries:
+                entry.meter.cancel()
+        for entry in entries:
+            self._await(entry)
+        when_ended()
+        with self._lock:
+            for each in ids:
+                self._entries.pop(each, None)
+                self._marker(each).unlink(missing_ok=True)
 
     def _await(self, entry: _Entry) -> None:
         """Until its thread has let go; one that was still queued never begins."""
@@ -179,14 +209,15 @@ class LocalTransfers:
     def _marker(self, each: TransferId) -> Path:
         return self._markers / f"{each}.json"
 
-    def _write_marker(self, transfer: StageInputs | CollectOutputs, ended: TransferState) -> None:
+    def _write_marker(self, ended: TransferState, root: Path | None) -> None:
         content = {
             "boot": self._boot,
-            "root": str(transfer.root) if isinstance(transfer, StageInputs) else None,
+            "root": str(root) if root else None,
+            "model": ended.folder is not None,
             "bytes": ended.bytes_moved,
             "written": list(ended.written),
         }
-        path = self._marker(transfer.id)
+        path = self._marker(ended.id)
         beside = path.with_suffix(".new")
         beside.write_text(json.dumps(content))
         beside.rename(path)
@@ -197,32 +228,47 @@ class LocalTransfers:
             content: dict[str, Any] = json.loads(self._marker(each).read_text())
         except (FileNotFoundError, ValueError):
             return None
-        root = content["root"]
-        if root is not None and (content["boot"] != self._boot or not Path(root).is_dir()):
+        root = Path(content["root"]) if content["root"] else None
+        model = bool(content.get("model"))
+        if root is not None and not (self._models.trusted(root) if model else self._is_there(root, content["boot"])):
             return None
-        size = content["bytes"]
-        return TransferState(
-            each, TransferPhase.DONE, bytes_moved=size, bytes_total=size, written=tuple(content["written"])
-        )
+        size, written = content["bytes"], tuple(content["written"])
+        return TransferState(each, TransferPhase.DONE, "", size, size, written, root if model else None)
 
-    def _clean(self) -> None:
-        with suppress(RuntimeError):  # closed meanwhile: the next start empties the trash
-            self._cleaner.submit(self._empty_trash)
+    def _is_there(self, root: Path, boot: str) -> bool:
+        return boot == self._boot and root.is_dir()
 
-    def _empty_trash(self) -> None:
-        if not self._trash.is_dir():
-            return
-        for leftover in self._trash.iterdir():
-            try:
-                disk.remove_tree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-            except OSError as error:
-                _log.warning(
-                    "cannot remove %s (%s): a container left files of another user in it. Remove it with: "
-                    "sudo rm -rf '%s'",
-                    leftover,
-                    error.strerror,
-                    leftover,
-                )
+    def _wanted(self) -> set[Path]:
+        """The models that some transfer stands for, whether or not they can be trusted."""
+        found = set()
+        for path in self._markers.glob("*.json"):
+            with suppress(FileNotFoundError, ValueError):
+                content = json.loads(path.read_text())
+                if content.get("model"):
+                    found.add(Path(content["root"]))
+        return found
+
+    def _clean(self, trash: Path) -> None:
+        self._later(lambda: _empty(trash))
+
+    def _later(self, work: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # closed meanwhile: the next start, or the next need, does it
+            self._cleaner.submit(work)
+
+
+def _empty(trash: Path) -> None:
+    if not trash.is_dir():
+        return
+    for leftover in trash.iterdir():
+        try:
+            disk.remove_tree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning(
+                "cannot remove %s (%s): a container left files of another user in it. Remove it with: sudo rm -rf '%s'",
+                leftover,
+                error.strerror,
+                leftover,
+            )
 
 
 def _boot_id() -> str:

@@ -35,7 +35,7 @@ class ChangeSender:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
     def send(self, keys: Collection[Key]) -> None:
-        with suppress(OSError), _Address(self._path) as address:
+        with suppress(OSError), UnixAddress(self._path) as address:
             for datagram in _datagrams(keys):
                 self._socket.sendto(datagram, address)
 
@@ -59,7 +59,7 @@ class ChangeReceiver:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         with suppress(FileNotFoundError):
             path.unlink()  # left by a process that was killed
-        with _Address(path) as address:
+        with UnixAddress(path) as address:
             self._socket.bind(address)
         path.chmod(0o600)
         self._inode = path.stat().st_ino
@@ -99,7 +99,7 @@ class ChangeReceiver:
             self._socket.recv(_DATAGRAM + 1)  # full: drop, so that the loop is not called again at once
 
 
-class _Address:
+class UnixAddress:
     """An address for `path` that fits into the 107 bytes that a unix socket's address may have, however deep it lies:
     its folder is opened and named through /proc/self/fd."""
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import NewType, Protocol, runtime_checkable
 
 from sagewright.core.ids import BackendName, WorkloadId
 from sagewright.workloads.observation import Observation
@@ -55,6 +55,25 @@ class Capabilities:
     real_opt_ml: bool = True  # False: /opt/ml is not the real path, SAGEMAKER_BASE_DIR is set instead
     details: Mapping[str, str] | None = None
     installed: bool = True  # False: nothing of it is on this machine, so waiting for it is in vain
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one workload used lately. `cpu_percent` is summed over cores, 100 for each; `memory_percent` is of its
+    limit, or of the machine's memory when it has none."""
+
+    cpu_percent: float
+    memory_percent: float
+
+
+@runtime_checkable
+class MeasuresUsage(Protocol):
+    """What a backend may be able to do besides."""
+
+    async def usage(self, ids: Collection[WorkloadId]) -> Mapping[WorkloadId, Usage]:
+        """Of those that run and of which enough was seen: a mean since the last call may need a second call.
+        Raises BackendUnavailable."""
+        ...
 
 
 class ComputeBackend(Protocol):

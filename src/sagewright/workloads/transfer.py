@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from sagewright.core.ids import Account, Region, TransferId
 
@@ -56,6 +56,26 @@ class CollectOutputs:
     archives: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class StageModel:
+    """Make a model artifact a folder below `models`: unpacked once per content, shared, and only to be read.
+
+    `uri` None is no artifact at all: an empty folder. `unpack`: it is a gzip tar archive; else the object is one file,
+    or, when `uri` ends in `/`, every key below it is one. The folder is in `TransferState.folder`, and stays what it is
+    for this id, whatever becomes of the object: instances that are added later get the same model.
+    """
+
+    id: TransferId
+    account: Account
+    region: Region
+    models: Path
+    uri: str | None
+    unpack: bool
+
+
+Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel
+
+
 class TransferPhase(StrEnum):
     RUNNING = "running"
     DONE = "done"
@@ -64,7 +84,8 @@ class TransferPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TransferState:
-    """`message` is the reason when FAILED. `written` are the S3 URIs that a collection made."""
+    """`message` is the reason when FAILED. `written` are the S3 URIs that a collection made; `folder` is the folder
+    that a model became."""
 
     id: TransferId
     phase: TransferPhase
@@ -72,18 +93,23 @@ class TransferState:
     bytes_moved: int = 0
     bytes_total: int | None = None
     written: tuple[str, ...] = ()
+    folder: Path | None = None
 
 
 class Transfers(Protocol):
     """Starts and observes transfers. `observe` omits ids it knows nothing of: those were never started, or their
     process died, and may simply be started (again)."""
 
-    def start(self, transfer: StageInputs | CollectOutputs) -> None: ...
+    def start(self, transfer: Transfer) -> None: ...
 
     def observe(self, ids: Collection[TransferId]) -> Mapping[TransferId, TransferState]: ...
 
     def forget(self, ids: Collection[TransferId], root: Path) -> None:
         """Stop what still runs for them, free what they hold on disk, and remove `root`."""
+        ...
+
+    def forget_models(self, ids: Collection[TransferId], models: Path) -> None:
+        """Stop what still runs for them; a model below `models` that no id stands for any more is removed."""
         ...
 
     def hints(self) -> AsyncIterator[TransferId]:

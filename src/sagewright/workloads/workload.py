@@ -31,10 +31,12 @@ class FolderImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """The image as the user named it; `folder` is set when that name is a folder image of ours."""
+    """The image as the user named it; `folder` is set when that name is a folder image of ours. `digest` is what the
+    name meant when it was first run, if it must be that again, wherever the tag has moved since."""
 
     name: str
     folder: FolderImage | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Workload:
     """Everything needed to run one container.
 
     `entrypoint` None keeps the image's own ENTRYPOINT; a tuple replaces ENTRYPOINT and drops CMD
-    (container contract A.1). `arguments` replace CMD; None keeps the image's CMD.
+    (container contract A.1). `arguments` replace CMD; None keeps the image's CMD. `arguments_label` names a label of
+    the image whose words, where it has the label, stand in for `arguments`.
     `stop_grace` is the time between SIGTERM and SIGKILL.
     """
 
@@ -77,3 +80,4 @@ class Workload:
     ports: tuple[int, ...] = ()
     stop_grace: timedelta = timedelta(seconds=120)
     labels: Mapping[str, str] = field(default_factory=dict)  # informational; shown in the engine's own tools
+    arguments_label: str = ""

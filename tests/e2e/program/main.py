@@ -1,21 +1,27 @@
-"""A user's training program for the end-to-end tests: what it does is told by hyperparameters (all of them strings).
+"""A user's program for the end-to-end tests, for both of its jobs.
 
-behaviour: ok | fail | fail-file | count | sleep | signal | memory | big | s3
+train: what it does is told by the hyperparameter behaviour:
+    ok | fail | fail-file | count | sleep | signal | memory | big | s3
+serve: by the variable BEHAVIOUR: echo | slow | fail | die-at-start | never-healthy | wrong-port
 """
 
 import json
 import os
 import signal
+import socket
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 BASE = Path("/opt/ml")
 
 
 def main() -> int:
+    if sys.argv[1:] == ["serve"]:
+        return serve(os.environ.get("BEHAVIOUR", "echo"))
     if sys.argv[1:] != ["train"]:
-        print(f"usage: main.py train, got {sys.argv[1:]}", flush=True)
+        print(f"usage: main.py train | serve, got {sys.argv[1:]}", flush=True)
         return 2
     parameters = json.loads((BASE / "input/config/hyperparameters.json").read_text())
     behaviour = parameters.get("behaviour", "ok")
@@ -111,6 +117,83 @@ def s3(parameters: dict) -> int:
     print(boto3.client("sts").get_caller_identity()["Arn"], flush=True)
     boto3.client("s3").put_object(Bucket=parameters["bucket"], Key="from-inside", Body=b"hello")
     return 0
+
+
+def serve(behaviour: str) -> int:
+    """A model server of the standard library. Its model is whatever /opt/ml/model/model.txt says."""
+    path = BASE / "model/model.txt"
+    model = path.read_text() if path.exists() else "no model"
+    print(f"serves {model!r} as {behaviour}, pid {os.getpid()}", flush=True)
+    if behaviour == "die-at-start":
+        print("cannot load the model: the file is from another version", flush=True)
+        return 7
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    handler = type("Handler", (Handler,), {"behaviour": behaviour, "model": model})
+    Models(("0.0.0.0", 9999 if behaviour == "wrong-port" else 8080), handler).serve_forever()
+    return 0
+
+
+class Models(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class Handler(BaseHTTPRequestHandler):
+    """GET /ping and POST /invocations. X-Amzn-SageMaker-Custom-Attributes says more: "status=418", "sleep=0.5",
+    "stream=5" (that many pieces, a moment between them)."""
+
+    protocol_version = "HTTP/1.1"
+    behaviour = "echo"
+    model = ""
+
+    def do_GET(self) -> None:
+        if self.path != "/ping":
+            self.answer(404, b"not found")
+        elif self.behaviour == "never-healthy":
+            self.answer(500, b"the weights are not loaded")
+        else:
+            self.answer(200, b"")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        asked = dict(
+            pair.split("=", 1)
+            for pair in self.headers.get("X-Amzn-SageMaker-Custom-Attributes", "").split(",")
+            if "=" in pair
+        )
+        if self.behaviour == "slow":
+            time.sleep(0.2)
+        time.sleep(float(asked.get("sleep", "0")))
+        if "stream" in asked:
+            self.stream(body, int(asked["stream"]))
+        elif self.behaviour == "fail":
+            print("the model could not answer", flush=True)
+            self.answer(500, b"a tensor has the wrong shape")
+        else:
+            self.answer(int(asked.get("status", "200")), body)
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", self.headers.get("Content-Type") or "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Amzn-SageMaker-Custom-Attributes", f"{socket.gethostname()} {self.model}"[:200])
+        self.end_headers()
+        self.wfile.write(body)
+
+    def stream(self, body: bytes, pieces: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number in range(pieces):
+            piece = b"%d:%s;" % (number, body)
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.flush()
+            time.sleep(0.05)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, form: str, *values: object) -> None:
+        pass
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import WorkloadId
 from sagewright.workloads.observation import ExitCause
 from sagewright.workloads.workload import Mount, Resources, Workload
-from suites.backend_bench import Allocate, Mark, Print, WaitFor, exited, marked, reached
-from suites.backend_bench import Phase as Phases
+from suites.backend_bench import Allocate, Mark, Print, WaitFor, exited, marked
 from suites.backend_log_suite import lines_of
 from support.process_bench import OURS, ProcessBench
 
@@ -271,16 +270,6 @@ async def test_children_of_an_ended_program_end_with_it(bench: ProcessBench) -> 
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError while the child lives
 
 
-async def test_an_address_is_given_while_a_port_is_served(bench: ProcessBench) -> None:
-    backend = await bench.connect()
-    work = bench.workload(Mark("up"), WaitFor("gate"), ports=(8080,))
-    await backend.submit(work)
-    await marked(bench, "up")
-    assert (await reached(backend, work.id, Phases.RUNNING)).address == "127.0.0.1:8080"
-    bench.open_gate("gate")
-    assert (await exited(backend, work.id)).address is None
-
-
 async def test_hints_tell_of_the_start_and_the_end(bench: ProcessBench) -> None:
     backend = await bench.connect()
     hints = aiter(backend.hints())
@@ -335,7 +324,6 @@ MACHINE = Machine(python="/usr/bin/python3", keep=(), uv="uv", environments=Path
     [
         ({"resources": Resources(gpus=2)}, "", "GPU"),
         ({"network_isolation": True}, "unshare: no", "EnableNetworkIsolation"),
-        ({"network_isolation": True, "ports": (8080,)}, "", "EnableNetworkIsolation"),
         ({"id": WorkloadId("../escape")}, "", "folder"),
         ({"id": WorkloadId(".new")}, "", "folder"),
     ],
@@ -346,6 +334,13 @@ def test_what_can_never_run_here_is_rejected(
     work = replace(bench.workload(), **changes)  # type: ignore[arg-type]  # fields of Workload
     with pytest.raises(WorkloadRejected, match=word):
         check(work, replace(MACHINE, refused=refused))
+
+
+def test_an_isolated_server_needs_a_network_of_its_own(bench: ProcessBench) -> None:
+    work = bench.workload(network_isolation=True, ports=(8080,))
+    check(work, MACHINE)
+    with pytest.raises(WorkloadRejected, match="EnableNetworkIsolation"):
+        check(work, replace(MACHINE, network="CAP_NET_ADMIN is missing"))
 
 
 def test_a_gpu_is_hidden_from_what_asked_for_none(bench: ProcessBench) -> None:

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from sagewright.backends.docker.images import ImageProblem, check_image, find_im
 from sagewright.backends.docker.ownership import give_to, make_room
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
-from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord
+from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Usage
 from sagewright.workloads.observation import ExitCause, Observation, Phase
 from sagewright.workloads.workload import ImageRef, Workload
 
@@ -67,6 +67,8 @@ class DockerBackend:
         self._looks: dict[str, tuple[str, Observation]] = {}  # container id → its state and what was seen then
         self._locks: WeakValueDictionary[WorkloadId, asyncio.Lock] = WeakValueDictionary()
         self._inspecting = asyncio.Semaphore(_INSPECTIONS)
+        self._networking = asyncio.Lock()  # making or removing the network of isolated containers
+        self._entering = 0  # containers that are being started in it
         self._raises_limits = True
         self._booted_at = _booted_at()
 
@@ -146,12 +148,43 @@ class DockerBackend:
             if container:
                 await self._engine.delete(container["Id"])
                 self._looks.pop(container["Id"], None)
+                await self._leave_network(container)
             if timer := self._kills.pop(workload, None):
                 await _cancel(timer)
             self._accepted.pop(workload, None)
 
+    @asynccontextmanager
+    async def _network_of(self, workload: Workload) -> AsyncIterator[None]:
+        """The network of isolated containers is there, and stays until this one has been started in it."""
+        if not spec.is_reached_in_isolation(workload):
+            yield
+            return
+        self._entering += 1
+        try:
+            async with self._networking:
+                await self._engine.ensure_network(spec.inner_network(self._installation))
+            yield
+        finally:
+            self._entering -= 1
+
+    async def _leave_network(self, container: Json) -> None:
+        """It goes with the last of them."""
+        name = spec.inner_network(self._installation)["Name"]
+        if container["HostConfig"].get("NetworkMode") == name:
+            async with self._networking:
+                if not self._entering:
+                    await self._engine.delete_network(name)
+
     def logs(self, workload: WorkloadId, *, after: LogCursor | None = None) -> AsyncIterator[LogRecord]:
         return follow(self._engine, lambda: self._look_for_log(workload), after)
+
+    async def usage(self, ids: Collection[WorkloadId]) -> Mapping[WorkloadId, Usage]:
+        """The engine looks for a second or two at each, at all of them at once."""
+        rows = await self._engine.containers(self._label)
+        wanted = {WorkloadId(name): row["Id"] for row in rows if (name := row["Labels"].get(spec.WORKLOAD)) in ids}
+        stats = await asyncio.gather(*(self._engine.stats(container) for container in wanted.values()))
+        found = {name: seen.usage(each) for name, each in zip(wanted, stats, strict=True) if each}
+        return {name: used for name, used in found.items() if used}
 
     def hints(self) -> AsyncIterator[WorkloadId]:
         return self._hints.follow()
@@ -199,7 +232,8 @@ class DockerBackend:
     async def _create_and_start(self, workload: Workload, config: Json) -> bool:
         for _ in range(_NAME_ATTEMPTS):
             try:
-                container = await self._engine.create(workload.id, config)
+                async with self._network_of(workload):
+                    return await self._start(workload, await self._engine.create(workload.id, config))
             except EngineRefused as refused:
                 if refused.status == 404 and "No such image" in refused.message:
                     return False
@@ -208,8 +242,6 @@ class DockerBackend:
                         workload.id, ExitCause.START, f"The engine cannot make the container: {refused.message}."
                     )
                     return False
-            else:
-                return await self._start(workload, container)
             found = await self._engine.inspect(workload.id)
             if found and not self._is_ours(found):
                 raise WorkloadRejected(f"a container named {workload.id} is there, and is not of this installation")

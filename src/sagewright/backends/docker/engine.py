@@ -15,7 +15,7 @@ import asyncio
 import base64
 import importlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
@@ -109,6 +109,14 @@ class Engine:
                 found = await client.containers.container(container).show()
         return found
 
+    async def stats(self, container: str) -> Json | None:
+        """Counters now and a second before; None when it is gone."""
+        found: Sequence[Json] = ()
+        with _allow(404, 409):
+            async with self._answers() as client:
+                found = await client.containers.container(container).stats(stream=False)
+        return found[0] if found else None
+
     async def wait(self, container: str) -> int:
         """The exit code, once it has one."""
         async with self._answers() as client:
@@ -120,6 +128,25 @@ class Engine:
             async with self._answers() as client:
                 found = await client.containers.list(all=True, filters=json.dumps({"label": [label]}))
         return [{name: container[name] for name in ("Id", "Names", "State", "Labels")} for container in found]
+
+    # -- networks ------------------------------------------------------------
+
+    async def ensure_network(self, config: Json) -> None:
+        try:
+            async with self._answers() as client:
+                await client.networks.get(config["Name"])
+        except EngineRefused as refused:
+            if refused.status != 404:
+                raise
+            with _allow(409):  # somebody else was faster
+                async with self._answers() as client:
+                    await client.networks.create(dict(config))
+
+    async def delete_network(self, name: str) -> None:
+        """Unless there is none, or a container is in it."""
+        with _allow(403, 404, 409):
+            async with self._answers() as client:
+                await (await client.networks.get(name)).delete()
 
     # -- images --------------------------------------------------------------
 

@@ -17,12 +17,15 @@ from typing import Any, Final
 
 from sagewright.backends.docker.spec import DIGEST, WORKLOAD
 from sagewright.core.ids import WorkloadId
+from sagewright.workloads.backend import Usage
 from sagewright.workloads.observation import ExitCause, Observation, Phase
 
 _RUNNING: Final = frozenset({"running", "paused", "restarting", "stopping"})
 _ENDED: Final = frozenset({"exited", "stopped", "dead"})
 _LOST_CODE: Final = 255  # what the engine makes up for a container that it finds dead when it comes up
 _PREAMBLE: Final = re.compile(r"^.*(unable to start container process: |OCI runtime create failed: |crun: )", re.DOTALL)
+
+_CPU: Final = ("cpu_stats", "precpu_stats")
 
 Json = Mapping[str, Any]
 
@@ -62,6 +65,20 @@ def observation(found: Json, *, direct: bool, booted_at: datetime | None = None)
         message=_lost_arguments(found) if state["ExitCode"] else "",
         image_digest=digest,
     )
+
+
+def usage(stats: Json) -> Usage | None:
+    """From two readings of the engine's counters, the earlier in `precpu_stats`. None when it does not run."""
+    now, before = moment(stats.get("read")), moment(stats.get("preread"))
+    memory = stats.get("memory_stats") or {}
+    if now is None or before is None or now <= before or not memory.get("limit"):
+        return None
+    times = [(stats.get(name) or {}).get("cpu_usage", {}).get("total_usage", 0) for name in _CPU]
+    seconds = max(0.0, times[0] - times[1]) / 1e9
+    detail = memory.get("stats") or {}
+    cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))  # given back when anybody asks
+    used = max(0, memory.get("usage", 0) - cache)
+    return Usage(seconds / (now - before).total_seconds() * 100, used / memory["limit"] * 100)
 
 
 def failed_start(found: Json) -> bool:

@@ -39,6 +39,11 @@ def reject(workload: Workload, facts: Facts) -> None:
     """Raises WorkloadRejected for what can be seen without trying."""
     if not _LEGAL_NAME.fullmatch(workload.id):
         raise WorkloadRejected(f"{workload.id!r} cannot be a container's name")
+    if is_reached_in_isolation(workload) and not facts.direct:
+        raise WorkloadRejected(
+            "an isolated container that serves a port is reached at its own address, and this engine's containers have "
+            "none that this machine can reach: set EnableNetworkIsolation to false, or run an engine on Linux itself"
+        )
     wanted = workload.resources.gpus
     if wanted <= facts.gpus:
         return
@@ -66,7 +71,7 @@ def container_config(
         "Labels": _labels(workload, installation, image),
         "Healthcheck": {"Test": ["NONE"]},  # the platform looks after health, not the image
         "ExposedPorts": {f"{port}/tcp": {} for port in workload.ports},
-        "HostConfig": _host_config(workload, image, facts, limits=limits),
+        "HostConfig": _host_config(workload, installation, image, facts, limits=limits),
     }
     if workload.entrypoint is not None:
         config["Entrypoint"] = list(workload.entrypoint)
@@ -87,7 +92,7 @@ def _labels(workload: Workload, installation: str, image: Image) -> dict[str, st
     }
 
 
-def _host_config(workload: Workload, image: Image, facts: Facts, *, limits: bool) -> dict[str, Any]:
+def _host_config(workload: Workload, installation: str, image: Image, facts: Facts, *, limits: bool) -> dict[str, Any]:
     resources = workload.resources
     host: dict[str, Any] = {
         "Init": False,  # the engine's own default may be true
@@ -95,7 +100,7 @@ def _host_config(workload: Workload, image: Image, facts: Facts, *, limits: bool
         "LogConfig": _log_config(facts),
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
-        **_network(workload, facts),
+        **_network(workload, installation, facts),
     }
     if resources.cpus is not None:
         host["NanoCpus"] = int(min(resources.cpus, facts.cpus) * 1e9)
@@ -130,8 +135,28 @@ def _mount(mount: Mount) -> dict[str, Any]:
     return {"Type": "bind", "Source": str(mount.source), "Target": mount.target, "ReadOnly": mount.read_only}
 
 
-def _network(workload: Workload, facts: Facts) -> dict[str, Any]:
+def is_reached_in_isolation(workload: Workload) -> bool:
+    return workload.network_isolation and bool(workload.ports)
+
+
+def inner_network(installation: str) -> dict[str, Any]:
+    """The body of POST /networks/create: this machine reaches the containers in it, and they reach nobody, neither
+    the world nor each other."""
+    return {
+        "Name": f"sagewright-{installation}",
+        "Driver": "bridge",
+        "Internal": True,
+        "CheckDuplicate": True,
+        "Options": {"com.docker.network.bridge.enable_icc": "false"},
+        "Labels": {INSTALLATION: installation},
+    }
+
+
+def _network(workload: Workload, installation: str, facts: Facts) -> dict[str, Any]:
     """The default bridge; the engine itself writes the host name and address into /etc/hosts there."""
+    if is_reached_in_isolation(workload):
+        # Names, too, are a way out: engines before 26 would ask a resolver on this machine's loopback for it.
+        return {"NetworkMode": inner_network(installation)["Name"], "Dns": ["127.0.0.1"]}
     if workload.network_isolation:
         names = [f"{workload.hostname}:127.0.0.1"] if workload.hostname else []
         return {"NetworkMode": "none", "ExtraHosts": names}

@@ -26,9 +26,10 @@ from sagewright.backends.process import logs, spec, watch
 from sagewright.backends.process.records import Record, Records
 from sagewright.backends.process.runner import cgroups, processes
 from sagewright.backends.process.runner.requests import KILL, STOP
+from sagewright.backends.process.usage import Meter
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
-from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord
+from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Usage
 from sagewright.workloads.observation import ExitCause, Observation
 from sagewright.workloads.workload import Workload
 
@@ -55,6 +56,7 @@ class ProcessBackend:
         self._installation = installation
         self._opening = asyncio.Lock()
         self._open: tuple[Launcher, spec.Machine, Granted] | None = None
+        self._meter = Meter()
         self._kills: dict[WorkloadId, asyncio.Task[None]] = {}
 
     # describe
@@ -95,7 +97,7 @@ class ProcessBackend:
             launcher = Launcher(self._root, here.python, built)
             self._sweep_trash()
             granted = namespaces.probe(launcher, here)
-        return launcher, replace(here, refused=granted.refused), granted
+        return launcher, replace(here, refused=granted.refused, network=granted.network), granted
 
     # submit
 
@@ -187,6 +189,7 @@ class ProcessBackend:
     def _discard(self, record: Record) -> None:
         """Out of sight at once, then off the disk, which may take a while."""
         cgroups.remove(record.cgroups())
+        record.leave_network()
         _refuse_mounted(record.folder)
         trash = self._root / ".trash"
         trash.mkdir(exist_ok=True)
@@ -215,6 +218,11 @@ class ProcessBackend:
         async for workload in watch.changes(self._root):
             if self._there(workload):
                 yield workload
+
+    async def usage(self, ids: Collection[WorkloadId]) -> Mapping[WorkloadId, Usage]:
+        with self._reachable():
+            records = [record for record in map(self._records.find, ids) if record]
+            return await asyncio.to_thread(self._meter.read, records)
 
     async def aclose(self) -> None:
         for task in list(self._kills.values()):

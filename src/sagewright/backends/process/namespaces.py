@@ -32,19 +32,30 @@ _SWITCHES = (
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """`refused` is empty when namespaces work; else what the kernel said and what to do about it."""
+    """`refused` is empty when namespaces work; else what the kernel said and what to do about it. `network` likewise,
+    for networks of their own."""
 
     refused: str
     memory: bool
     cpus: bool
+    network: str = ""
 
     def details(self) -> dict[str, str]:
         return {
             "namespaces": f"refused: {self.refused}" if self.refused else "mount, pid, ipc, uts, network",
             "memory limit": "control group" if self.memory else "none: no control group can be made here",
             "cpu limit": "control group" if self.cpus else "none: no control group can be made here",
+            "serving": self._serving(),
             "isolation": "none: programs see the host's files with the rights of whoever started Sagewright",
         }
+
+    def _serving(self) -> str:
+        if self.refused or self.network:
+            return (
+                f"all instances share this machine's ports ({self.refused or self.network}): one on 8080, the others "
+                "on the port that SAGEMAKER_BIND_TO_PORT names; run as root for a network each"
+            )
+        return "each instance has a network of its own, with this machine and no other in it"
 
 
 def machine(uv: str, environments: Path, dev: Path = Path("/dev")) -> Machine:
@@ -66,7 +77,12 @@ def probe(launcher: Launcher, here: Machine, proc: Path = Path("/proc")) -> Gran
     folder = launcher.prepare(nothing.id, record | {"environments": str(here.environments), "environment": "."})
     found = json.loads(launcher.probe(folder))
     said = str(found["namespaces"])
-    return Granted(f"{said}; {_advice(proc)}" if said else "", bool(found["memory"]), bool(found["cpus"]))
+    return Granted(
+        refused=f"{said}; {_advice(proc)}" if said else "",
+        memory=bool(found["memory"]),
+        cpus=bool(found["cpus"]),
+        network=str(found.get("network", "")),
+    )
 
 
 def _advice(proc: Path) -> str:

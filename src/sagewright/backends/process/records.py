@@ -7,6 +7,7 @@
     log               stdout and stderr, written by the program itself
     build.log         output of an environment build
     runner.log        what the runner had to say; normally empty
+    address           host:port where it is reached, when it serves a port
     cgroups           folders to remove when the runner could not
     stop, kill        requests to the runner
     exit.json         how it ended
@@ -29,6 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
+from sagewright.backends.process.runner import network
 from sagewright.backends.process.runner.processes import Identity, alive, boot_id
 from sagewright.core.ids import WorkloadId
 from sagewright.workloads.observation import ExitCause, Observation, Phase
@@ -68,6 +70,12 @@ class Record:
     def cgroups(self) -> list[str]:
         folders = _read(self.file("cgroups"))
         return [str(folder) for folder in folders] if isinstance(folders, list) else []
+
+    def leave_network(self) -> None:
+        """Free its address now; the kernel would do so some time after its last process."""
+        address, bridge = self._address(), self.workload.get("bridge")
+        if address and isinstance(bridge, str) and bridge:
+            network.move_out(bridge, address.rpartition(":")[0], self.id)
 
     def observe(self) -> Observation:
         return self._exited() or self._alive() or self._exited() or self._lost()
@@ -132,8 +140,7 @@ class Record:
         return digest if isinstance(digest, str) else None
 
     def _address(self) -> str | None:
-        ports = self.workload.get("ports")
-        return f"127.0.0.1:{ports[0]}" if isinstance(ports, list) and ports else None
+        return _text(self.file("address")) or None
 
 
 class Records:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sagewright.backends.process import environments
+from sagewright.backends.process.runner import network
 from sagewright.core.errors import WorkloadRejected
 from sagewright.workloads.workload import FolderImage, Workload
 
@@ -19,7 +20,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this machine offers to every workload. `refused` is what the kernel said no to, empty when nothing."""
+    """What this machine offers to every workload. `refused` is what the kernel said no to, empty when nothing.
+    `network` likewise: why workloads that serve ports get no network of their own."""
 
     python: str  # the interpreter that environments are made from, a real path
     keep: tuple[str, ...]  # folders that stay visible although they lie in the hidden home
@@ -28,6 +30,7 @@ class Machine:
     gpus: int
     user_namespace: bool
     refused: str = ""
+    network: str = ""
 
     @property
     def namespaces(self) -> bool:
@@ -48,10 +51,11 @@ def check(workload: Workload, machine: Machine) -> None:
             f"EnableNetworkIsolation needs namespaces, and the kernel refuses them ({machine.refused}): "
             "run without it, or see `sagewright doctor`."
         )
-    if workload.network_isolation and workload.ports:
+    if workload.network_isolation and workload.ports and not _has_own_network(workload, machine):
         raise WorkloadRejected(
-            "An isolated process has no network of its own that its ports could be reached by: "
-            "set EnableNetworkIsolation to false, or use the Docker backend."
+            "An isolated process can be reached only in a network of its own, which is refused here "
+            f"({machine.network}): set EnableNetworkIsolation to false, "
+            "run Sagewright as root, or use the Docker backend."
         )
 
 
@@ -74,6 +78,7 @@ def to_record(workload: Workload, installation: str, machine: Machine) -> dict[s
         "hostname": workload.hostname,
         "network_isolation": workload.network_isolation,
         "ports": list(workload.ports),
+        "bridge": network.bridge_name(installation) if _has_own_network(workload, machine) else "",
         "stop_grace": workload.stop_grace.total_seconds(),
         "labels": dict(workload.labels),
         **_machine_part(image, machine),
@@ -92,6 +97,10 @@ def _machine_part(image: FolderImage | None, machine: Machine) -> dict[str, obje
         "uv": machine.uv,
         "python": machine.python,
     }
+
+
+def _has_own_network(workload: Workload, machine: Machine) -> bool:
+    return bool(workload.ports) and machine.namespaces and not machine.network
 
 
 def _entrypoint(workload: Workload, image: FolderImage | None) -> tuple[str, ...]:

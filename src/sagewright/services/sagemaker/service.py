@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from sagewright.services.sagemaker import tags, training_jobs
-from sagewright.services.service import Service
+from sagewright.services.sagemaker import endpoint_configs, endpoints, models, tags, training_jobs
+from sagewright.services.service import Operation, Service
 
 
 def service(secret: bytes) -> Service:
     """`secret` seals page tokens."""
-    return Service("sagemaker", {**training_jobs.operations(secret), **tags.operations(secret)})
+    table: dict[str, Operation] = {}
+    for resource in (training_jobs, models, endpoint_configs, endpoints, tags):
+        table.update(resource.operations(secret))
+    return Service("sagemaker", table)

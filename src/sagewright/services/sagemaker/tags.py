@@ -47,6 +47,7 @@ def _existing(tx: Tx, arn: str) -> str:
     _, _, service, region, account, rest = arn.split(":", 5)
     kind, _, name = rest.partition("/")
     key = Key(Kind(kind), Account(account), Region(region), ResourceName(name))
-    if service != "sagemaker" or tx.find(key) is None:
+    row = tx.find(key) if service == "sagemaker" else None
+    if row is None or row.spec.get("delete_requested"):
         raise validation(f"Could not find resource {arn}. Give the ARN of a resource that exists.")
     return arn

@@ -6,39 +6,36 @@ compat-surface 1.4 and 1.16. What a request may say is in `training_request`, ho
 
 from __future__ import annotations
 
-import hashlib
-
-import orjson
-
 from sagewright.core.clock import to_text
 from sagewright.core.context import Ctx
 from sagewright.core.errors import AlreadyExists
 from sagewright.services import images, tags
-from sagewright.services.sagemaker import training_request, training_view
+from sagewright.services.sagemaker import listing, training_request, training_view
+from sagewright.services.sagemaker.listing import Listing
 from sagewright.services.service import Operation, Request, Response, reads, writes
 from sagewright.store.kinds import training_job as kind
-from sagewright.store.resources import Query, Resource, SortBy, Tx
-from sagewright.wire import pages
+from sagewright.store.resources import Resource, Tx
 from sagewright.wire.faults import ApiFault, resource_in_use, validation
 
-_SORT = {"Name": SortBy.NAME, "CreationTime": SortBy.CREATED, "Status": SortBy.STATE}
-_FILTERS = (
-    "CreationTimeAfter",
-    "CreationTimeBefore",
-    "LastModifiedTimeAfter",
-    "LastModifiedTimeBefore",
-    "NameContains",
-    "StatusEquals",
-    "SortBy",
-    "SortOrder",
+_LIST = Listing(
+    "ListTrainingJobs",
+    kind.KIND,
+    "TrainingJobSummaries",
+    training_view.summarize,
+    sort=listing.WITH_STATUS,
+    descending=False,
+    from_moment=False,
 )
 
 
 def operations(secret: bytes) -> dict[str, Operation]:
     """`secret` seals the page tokens."""
+    listed = listing.operation(_LIST, secret).function
 
     def list_training_jobs(ctx: Ctx, tx: Tx, request: Request) -> Response:
-        return _list(ctx, tx, request, secret)
+        if "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request:
+            return {"TrainingJobSummaries": [], "NextToken": None}  # no job here has a warm pool or a training plan
+        return listed(ctx, tx, request)
 
     return {
         "CreateTrainingJob": writes(create_training_job),
@@ -96,39 +93,6 @@ def delete_training_job(ctx: Ctx, tx: Tx, request: Request) -> Response:
     tx.remove_tags(kind.job_arn(job.key))
     tx.update_spec(job, {**job.spec, "delete_requested": True}, now=ctx.now)
     return {}
-
-
-def _list(ctx: Ctx, tx: Tx, request: Request, secret: bytes) -> Response:
-    if "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request:
-        return {"TrainingJobSummaries": [], "NextToken": None}  # no job here has a warm pool or a training plan
-    scope = _scope(ctx, request)
-    token = request.get("NextToken")
-    page = tx.page(
-        Query(
-            kind=kind.KIND,
-            account=ctx.account,
-            region=ctx.region,
-            name_contains=request.get("NameContains"),
-            state=request.get("StatusEquals"),
-            created_after=request.get("CreationTimeAfter"),
-            created_before=request.get("CreationTimeBefore"),
-            changed_after=request.get("LastModifiedTimeAfter"),
-            changed_before=request.get("LastModifiedTimeBefore"),
-            sort_by=_SORT[request.get("SortBy", "CreationTime")],
-            descending=request.get("SortOrder", "Ascending") == "Descending",
-            limit=request.get("MaxResults", 10),
-            after=pages.unseal(secret, token, scope) if token else None,
-        )
-    )
-    following = pages.seal(secret, page.next, scope) if page.next else None
-    return {"TrainingJobSummaries": [training_view.summarize(job) for job in page.items], "NextToken": following}
-
-
-def _scope(ctx: Ctx, request: Request) -> str:
-    """What a page token is bound to: another filter needs another first page."""
-    chosen = {name: request[name] for name in _FILTERS if name in request}
-    text = orjson.dumps([ctx.account, ctx.region, chosen], option=orjson.OPT_SORT_KEYS)
-    return "ListTrainingJobs:" + hashlib.sha256(text).hexdigest()
 
 
 def _existing(ctx: Ctx, tx: Tx, request: Request) -> Resource:

@@ -12,11 +12,11 @@ from typing import Any
 
 from sagewright.core.context import Ctx
 from sagewright.services import s3_uris
+from sagewright.services.sagemaker.checks import check_role, later
 from sagewright.services.service import Request
 from sagewright.store import object_rows
-from sagewright.store.kinds import role as roles
 from sagewright.store.resources import Tx
-from sagewright.wire.faults import ApiFault, validation
+from sagewright.wire.faults import validation
 
 
 def check(ctx: Ctx, tx: Tx, request: Request) -> None:
@@ -26,7 +26,7 @@ def check(ctx: Ctx, tx: Tx, request: Request) -> None:
     _check_resources(request.get("ResourceConfig"))
     _check_unsupported(request)
     _check_environment(request)
-    _check_role(ctx, tx, request["RoleArn"])
+    check_role(ctx, tx, request["RoleArn"])
     _check_output(ctx, tx, request["OutputDataConfig"])
     _check_channels(ctx, tx, request)
 
@@ -63,41 +63,28 @@ def _check_resources(config: Mapping[str, Any] | None) -> None:
     if not config:
         raise validation("Give ResourceConfig with InstanceType and InstanceCount.")
     if config.get("InstanceGroups"):
-        raise _later("ResourceConfig.InstanceGroups", "Give InstanceType and InstanceCount=1")
+        raise later("ResourceConfig.InstanceGroups", "Give InstanceType and InstanceCount=1")
     if "InstanceType" not in config:
         raise validation("Give ResourceConfig.InstanceType, for example ml.m5.large.")
     if config.get("InstanceCount", 0) < 1:
         raise validation("ResourceConfig.InstanceCount must be at least 1.")
     if config["InstanceCount"] > 1:
-        raise _later("ResourceConfig.InstanceCount above 1", "Set InstanceCount=1")
+        raise later("ResourceConfig.InstanceCount above 1", "Set InstanceCount=1")
 
 
 def _check_unsupported(request: Request) -> None:
     if request.get("CheckpointConfig"):
-        raise _later("CheckpointConfig", "Leave checkpoint_s3_uri out")
+        raise later("CheckpointConfig", "Leave checkpoint_s3_uri out")
     if request.get("EnableManagedSpotTraining"):
-        raise _later("EnableManagedSpotTraining", "Set EnableManagedSpotTraining=False; nothing is billed here")
+        raise later("EnableManagedSpotTraining", "Set EnableManagedSpotTraining=False; nothing is billed here")
     if request["OutputDataConfig"].get("CompressionType") == "NONE":
-        raise _later("OutputDataConfig.CompressionType NONE", "Use GZIP")
+        raise later("OutputDataConfig.CompressionType NONE", "Use GZIP")
 
 
 def _check_environment(request: Request) -> None:
     total = sum(len(k) + len(v) for k, v in request.get("HyperParameters", {}).items())
     if total > 256 * 1024:
         raise validation(f"HyperParameters hold {total} characters; at most {256 * 1024} are allowed together.")
-
-
-def _check_role(ctx: Ctx, tx: Tx, arn: str) -> None:
-    account = arn.split(":")[4]
-    row = tx.find(roles.key(ctx.account, arn.rsplit("/", 1)[-1])) if account == ctx.account else None
-    exists = row is not None and roles.role_arn(ctx.account, row.spec["path"], row.key.name) == arn
-    if row is None or not exists or not roles.trusts_sagemaker(row.spec):
-        why = "its trust policy does not allow that" if exists else "there is no such role here"
-        raise validation(
-            f"Could not assume role {arn}. Please ensure that the role exists and allows principal "
-            f"'{roles.SAGEMAKER}' to assume the role ({why}). The role "
-            f"{roles.role_arn(ctx.account, '/', roles.DEFAULT_ROLE)} always works; `aws iam create-role` makes others."
-        )
 
 
 def _check_output(ctx: Ctx, tx: Tx, output: Mapping[str, Any]) -> None:
@@ -125,7 +112,7 @@ def _check_channel(ctx: Ctx, tx: Tx, request: Request, channel: Mapping[str, Any
     name = channel["ChannelName"]
     mode = channel.get("InputMode", request["AlgorithmSpecification"]["TrainingInputMode"])
     if mode != "File":
-        raise _later(f"Input mode {mode} (channel '{name}')", "Use File")
+        raise later(f"Input mode {mode} (channel '{name}')", "Use File")
     if channel.get("CompressionType", "None") != "None":
         raise validation(
             f"CompressionType {channel['CompressionType']} of channel '{name}' needs Pipe input mode: in File mode "
@@ -135,11 +122,11 @@ def _check_channel(ctx: Ctx, tx: Tx, request: Request, channel: Mapping[str, Any
         raise validation(f"RecordWrapperType of channel '{name}' needs Pipe input mode. Leave it out.")
     source = channel["DataSource"].get("S3DataSource")
     if source is None:
-        raise _later(
+        raise later(
             f"A data source other than S3 (channel '{name}')", "Put the data into a bucket and give S3DataSource"
         )
     if source["S3DataType"] != "S3Prefix":
-        raise _later(f"S3DataType {source['S3DataType']} (channel '{name}')", "Use S3Prefix")
+        raise later(f"S3DataType {source['S3DataType']} (channel '{name}')", "Use S3Prefix")
     if source.get("InstanceGroupNames"):
         raise validation(f"Channel '{name}' names instance groups, and ResourceConfig has none. Leave them out.")
     _check_objects(ctx, tx, request["RoleArn"], source["S3Uri"], name)
@@ -154,7 +141,3 @@ def _check_objects(ctx: Ctx, tx: Tx, role: str, text: str, channel: str) -> None
         f"in the selected region ({ctx.region}), that objects exist under that S3 prefix, and that the role "
         f'"{role}" has "s3:ListBucket" permissions on bucket "{uri.bucket}".'
     )
-
-
-def _later(what: str, instead: str) -> ApiFault:
-    return validation(f"{what} is not supported by this version of Sagewright. {instead}.")

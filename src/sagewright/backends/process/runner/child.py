@@ -12,7 +12,7 @@ import resource
 import signal
 import traceback
 
-from . import basedir, program, rootfs, syscalls
+from . import basedir, files, network, program, rootfs, syscalls
 from .cgroups import Group
 from .task import CannotRun, Task
 
@@ -43,14 +43,16 @@ def _tell(report: int, cause: str, message: str) -> None:
 def _become(task: Task, record: str) -> None:
     os.setsid()
     log = os.open("log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    environment, home = enter(task, record)
+    machine = join_network(task)
+    environment, home = enter(task, record, machine)
     path = f"{environment}/bin:{_SYSTEM_PATH}"
     env = {"PATH": path, "HOME": home, "LANG": "C.UTF-8"}
     if task.hostname:
         env["HOSTNAME"] = task.hostname
     if not task.namespaces and (base := basedir.make(task, record)):
         env["SAGEMAKER_BASE_DIR"] = base
-    env.update(task.env)
+    named = task.namespaces  # else there is no hosts file of its own that could have the name
+    env.update({name: each if named else each.replace(network.HOST_NAME, machine) for name, each in task.env.items()})
     if not task.argv:
         raise CannotRun("start", f"The image {task.image} names no program: add it again with an entrypoint.")
     word = task.argv[0]
@@ -63,34 +65,31 @@ def _become(task: Task, record: str) -> None:
     program.become(found, argv, env)
 
 
-def enter(task: Task, record: str) -> tuple[str, str]:
-    """(environment, home) as the program will see them; the working directory is the image's folder."""
+def join_network(task: Task) -> str:
+    """The address at which the program finds this machine. Its own address goes into the record."""
+    if task.bridge:
+        home = network.move_in(task.bridge, task.id, way_out=not task.isolated)
+        files.write_text("address", f"{home.address}:{task.ports[0]}")
+        return home.gateway
+    if task.isolated:
+        network.isolate()
+    return "127.0.0.1"
+
+
+def enter(task: Task, record: str, machine: str) -> tuple[str, str]:
+    """(environment, home) as the program will see them; the working directory is the image's folder. `machine` is as
+    `join_network` gave it."""
     if not task.namespaces:
         os.chdir("program")
         home = f"{record}/home"
         os.makedirs(home, exist_ok=True)
         return task.environment_path, home
-    flags = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
-    syscalls.unshare(flags | (syscalls.CLONE_NEWNET if task.isolated else 0))
-    if task.isolated:
-        _loopback_up()
+    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC)
     if task.hostname:
         syscalls.set_hostname(task.hostname)
-    rootfs.enter(task, record)
+    rootfs.enter(task, record, machine)
     os.chdir(rootfs.PROGRAM)
     return rootfs.ENVIRONMENT, rootfs.HOME
-
-
-def _loopback_up() -> None:
-    import fcntl
-    import socket
-    import struct
-
-    get, put, up = 0x8913, 0x8914, 0x1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        request = struct.pack("16sh22x", b"lo", 0)
-        flags = struct.unpack("16sh22x", fcntl.ioctl(control, get, request))[1]
-        fcntl.ioctl(control, put, struct.pack("16sh22x", b"lo", flags | up))
 
 
 def _settle(log: int) -> None:

@@ -13,7 +13,7 @@ import time
 import traceback
 from contextlib import suppress
 
-from . import cgroups, environment, files, processes
+from . import cgroups, environment, files, ports, processes
 from .requests import Requests, Stopped
 from .start import Program
 from .task import CannotRun, Task, load
@@ -100,11 +100,16 @@ class _Runner:
     def _supervise(self) -> dict[str, object]:
         """From the fork to the program's end. The group's folders are on record before they can be needed."""
         task = self._task
+        claim = ports.claim(task)
+        if claim is not None:
+            files.write_text("address", f"127.0.0.1:{claim.port}")
         group = cgroups.create(f"workload-{task.id}", task.memory, task.cpus)
         try:
             files.write_json("cgroups", group.folders)
             program = Program(task, self._record, group)
             code = self._watch(program)
+            if claim is not None and (reason := claim.explain(code, "log")):
+                return self._outcome("start", None, reason)
             out_of_memory = code != 0 and group.out_of_memory()
             return self._outcome("out-of-memory" if out_of_memory else "exit", code, "")
         finally:

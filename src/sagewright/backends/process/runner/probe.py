@@ -8,15 +8,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 
-from . import cgroups, child, start, syscalls
+from . import cgroups, child, network, start, syscalls
 from .task import Task, load
 
 
 def probe() -> None:
     task = load("workload.json")
     record = os.getcwd()
-    found = {"memory": _limits(1 << 30, None), "cpus": _limits(None, 1.0), "namespaces": _namespaces(task, record)}
+    found = {
+        "memory": _limits(1 << 30, None),
+        "cpus": _limits(None, 1.0),
+        "namespaces": _said(lambda: _enter(task, record)),
+        "network": _said(network.try_out),
+    }
     sys.stdout.write(json.dumps(found))
 
 
@@ -29,13 +35,13 @@ def _limits(memory: int | None, cpus: float | None) -> bool:
     return bool(group.folders)
 
 
-def _namespaces(task: Task, record: str) -> str:
-    """Empty when the kernel grants all; else what it refused."""
+def _said(work: Callable[[], None]) -> str:
+    """Empty when the kernel grants all of `work`; else what it refused. In a child, as what is unshared stays so."""
     reading, writing = os.pipe()
     middle = os.fork()
     if middle == 0:
         os.close(reading)
-        _try(task, record, writing)
+        _try(work, writing)
     os.close(writing)
     with open(reading, "rb") as pipe:
         said = pipe.read()
@@ -43,18 +49,31 @@ def _namespaces(task: Task, record: str) -> str:
     return said.decode(errors="replace")
 
 
-def _try(task: Task, record: str, writing: int) -> None:
-    """In a child, because what is unshared cannot be taken back. Never returns."""
+def _try(work: Callable[[], None], writing: int) -> None:
+    """Never returns."""
     try:
-        if task.user_namespace:
-            start.enter_user_namespace()
-        syscalls.unshare(syscalls.CLONE_NEWPID)
-        first = os.fork()
-        if first == 0:
-            child.enter(task, record)
-            os._exit(0)
-        os.waitpid(first, 0)
+        work()
     except BaseException as error:
         os.write(writing, str(error).encode())
     finally:
         os._exit(0)
+
+
+def _enter(task: Task, record: str) -> None:
+    if task.user_namespace:
+        start.enter_user_namespace()
+    syscalls.unshare(syscalls.CLONE_NEWPID)
+    reading, writing = os.pipe()
+    first = os.fork()
+    if first == 0:
+        _try(lambda: _become(task, record), writing)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(first, 0)
+    if said:
+        raise OSError(said.decode(errors="replace"))
+
+
+def _become(task: Task, record: str) -> None:
+    child.enter(task, record, child.join_network(task))

@@ -6,7 +6,7 @@
     /opt/program      the image's folder, this workload's copy (working directory)
     /opt/environment  the built Python environment; writes go to an upper layer of this workload's
     /opt/ml           ... and every other mount of the workload, at its real path
-    /etc/hosts    the host's with the instance's name added
+    /etc/hosts    the host's with the instance's name and host.docker.internal (this machine) added
     /proc         of the workload's own PID namespace
     /dev/shm      its own, of the size asked for
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 
 from . import syscalls
+from .network import HOST_NAME
 from .task import CannotRun, Task
 
 PROGRAM = "/opt/program"
@@ -27,7 +28,7 @@ HOME = "/root"
 _PROC = "/proc"
 
 
-def enter(task: Task, record: str) -> None:
+def enter(task: Task, record: str, machine: str) -> None:
     """Build the root inside this process's fresh mount namespace, and move into it."""
     root = f"{record}/rootfs"
     syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)  # first: nothing may leak to the host
@@ -36,7 +37,7 @@ def enter(task: Task, record: str) -> None:
     syscalls.mount("", root, flags=syscalls.MS_UNBINDABLE)  # it lies in what is bound into it: no copies of itself
     mounts = sorted(((normal(target), source, ro) for source, target, ro in task.mounts), key=lambda each: each[0])
     _lay_out(root, [target for target, _, _ in mounts])
-    _own_places(root, record, task)
+    _own_places(root, record, task, machine)
     for target, source, read_only in mounts:
         _mount(source, root, target, read_only)
     syscalls.pivot_into(root)
@@ -101,7 +102,7 @@ def _mount_point(path: str, *, folder: bool) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
 
 
-def _own_places(root: str, record: str, task: Task) -> None:
+def _own_places(root: str, record: str, task: Task, machine: str) -> None:
     os.mkdir(f"{record}/home", 0o700)
     _mount(f"{record}/home", root, HOME, False)
     for kept in task.keep:
@@ -112,8 +113,8 @@ def _own_places(root: str, record: str, task: Task) -> None:
     _mount_proc(root)
     _mount_shm(root, task.shared_memory)
     hosts = os.path.realpath("/etc/hosts")
-    if task.hostname and os.path.exists(root + hosts):
-        syscalls.bind(_hosts_file(record, task.hostname, hosts), root + hosts)
+    if os.path.exists(root + hosts):
+        syscalls.bind(_hosts_file(record, task.hostname, machine, hosts), root + hosts)
 
 
 def _below(path: str, folder: str) -> bool:
@@ -165,13 +166,13 @@ def _mount_shm(root: str, size: int | None) -> None:
         syscalls.mount("shm", target, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
 
 
-def _hosts_file(record: str, hostname: str, hosts: str) -> str:
+def _hosts_file(record: str, hostname: str, machine: str, hosts: str) -> str:
     """The host's names, and ours before them: every instance of a job runs on this machine."""
     with open(hosts, "rb") as file:
         present = file.read()
-    names = dict.fromkeys(["algo-1", hostname])
+    own = f"127.0.0.1 {' '.join(dict.fromkeys(['algo-1', hostname]))}\n" if hostname else ""
     path = f"{record}/hosts"
     with open(path, "wb") as file:
-        file.write(f"127.0.0.1 {' '.join(names)}\n".encode() + present)
+        file.write(f"{own}{machine} {HOST_NAME}\n".encode() + present)
     os.chmod(path, 0o644)
     return path

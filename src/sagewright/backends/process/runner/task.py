@@ -29,6 +29,8 @@ class Task:
         self.shared_memory: int | None = raw["shared_memory"]
         self.hostname: str = raw["hostname"]
         self.isolated: bool = raw["network_isolation"]
+        self.ports: list[int] = raw["ports"]
+        self.bridge: str = raw["bridge"]
         self.stop_grace: float = raw["stop_grace"]
         self.namespaces: bool = raw["namespaces"]
         self.user_namespace: bool = raw["user_namespace"]

@@ -1,0 +1,1 @@
+"""Inference: from an invocation's first byte to the container and back. Invocations never become ASGI."""
