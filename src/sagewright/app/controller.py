@@ -13,7 +13,6 @@ from typing import Final
 import uvloop
 
 from sagewright.app import child, compose, state
-from sagewright.app.supervisor import url
 from sagewright.blobs.base import BlobStore
 from sagewright.blobs.files import FileBlobs
 from sagewright.blobs.streams import LogStreams
@@ -61,10 +60,8 @@ async def _run(settings: Settings) -> None:
     blobs = FileBlobs(data.blobs)
     transfers = LocalTransfers(LocalObjects(store, blobs), data.workloads)
     changes = ChangeReceiver(data.changes)
-    endpoints = {
-        BackendName("process"): url(settings),
-        BackendName("docker"): f"http://host.docker.internal:{settings.server.port}",
-    }
+    here = f"http://host.docker.internal:{settings.server.port}"  # every backend makes this name known
+    endpoints = {BackendName("process"): here, BackendName("docker"): here}
     surroundings = compose.Surroundings(settings, keyring, endpoints)
     parts = Parts(
         store=store,
