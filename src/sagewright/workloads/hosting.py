@@ -24,6 +24,7 @@ MODEL: Final = f"{ML}/model"
 STOP_GRACE: Final = timedelta(seconds=30)
 SERVE: Final = "serve"
 SERVE_LABEL: Final = "sagewright.serve-argument"
+BIND_LABEL: Final = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
 SERVE_VARIABLE: Final = "SAGEWRIGHT_SERVE_ARGUMENT"
 
 _SAFE_PORTS: Final = 20000  # the first of the ports that containers of one instance may use as they like
@@ -106,6 +107,7 @@ def serving_workload(
         entrypoint=None,
         arguments=words or (SERVE,),
         arguments_label="" if words else SERVE_LABEL,
+        required_labels={BIND_LABEL: "true"} if place.total > 1 else {},
         env=serving_environment(env, place, region=region, isolated=isolated, gpus=resources.gpus, platform=platform),
         mounts=(Mount(model, MODEL, read_only=True),),
         resources=resources,

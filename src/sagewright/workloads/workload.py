@@ -81,3 +81,4 @@ class Workload:
     stop_grace: timedelta = timedelta(seconds=120)
     labels: Mapping[str, str] = field(default_factory=dict)  # informational; shown in the engine's own tools
     arguments_label: str = ""
+    required_labels: Mapping[str, str] = field(default_factory=dict)  # of the image, where its kind has labels

@@ -27,7 +27,7 @@ from sagewright.backends.docker import place, seen, spec
 from sagewright.backends.docker.engine import Engine, EngineRefused
 from sagewright.backends.docker.follow import Look, follow
 from sagewright.backends.docker.hints import Hints
-from sagewright.backends.docker.images import ImageProblem, check_image, find_image, pull
+from sagewright.backends.docker.images import ImageProblem, check_image, check_labels, find_image, pull, reference
 from sagewright.backends.docker.ownership import give_to, make_room
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
@@ -211,7 +211,7 @@ class DockerBackend:
     async def _try_start(self, workload: Workload) -> bool:
         """True when a container tells of it from now on; False when its image must be pulled, or it failed."""
         try:
-            image = await find_image(self._engine, workload.image.name)
+            image = await find_image(self._engine, workload.image)
             if image is None:
                 if held := await self._find(workload.id):  # its image was deleted since
                     return await self._start(workload, held["Id"]) if _is_fresh(held) else True
@@ -219,6 +219,7 @@ class DockerBackend:
                 return False
             facts = await self._engine.facts()
             check_image(image, workload.image.name, facts)
+            check_labels(image, workload.image.name, workload.required_labels)
             config = spec.container_config(workload, self._installation, image, facts, limits=self._raises_limits)
             for volume in spec.inner_volumes(workload, image):
                 make_room(volume, workload.mounts)
@@ -271,9 +272,8 @@ class DockerBackend:
         """In the background, through outages of the engine; ends in a container or in a failure to be seen."""
         while True:
             try:
-                await pull(
-                    self._engine, workload.image.name, self._credentials, lambda text: self._note(workload.id, text)
-                )
+                name = reference(workload.image)
+                await pull(self._engine, name, self._credentials, lambda text: self._note(workload.id, text))
                 async with self._lock(workload.id):
                     if await self._try_start(workload):
                         self._accepted.pop(workload.id, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +52,7 @@ class Image:
     system: str
     entrypoint: tuple[str, ...]
     volumes: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def image_of(found: Mapping[str, Any]) -> Image:
@@ -64,6 +65,7 @@ def image_of(found: Mapping[str, Any]) -> Image:
         system=found.get("Os") or "linux",
         entrypoint=tuple(config.get("Entrypoint") or ()),
         volumes=tuple(sorted(config.get("Volumes") or ())),
+        labels=dict(config.get("Labels") or {}),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from sagewright.backends.docker.engine import Engine, EngineRefused
 from sagewright.backends.docker.facts import Facts, Image, image_of
 from sagewright.backends.docker.spec import is_legal_image
+from sagewright.workloads.workload import ImageRef
 
 HUB: Final = "docker.io"
 _HUB_KEYS: Final = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
@@ -23,8 +24,14 @@ class ImageProblem(Exception):
     """The image cannot be had, or cannot run here; the message is fit for a user."""
 
 
-async def find_image(engine: Engine, name: str) -> Image | None:
-    """The image as the engine has it; None when it must be pulled. Raises ImageProblem for a name that is none."""
+async def find_image(engine: Engine, wanted: ImageRef) -> Image | None:
+    """The image as the engine has it, the very one if a digest is given; None when it must be pulled. Raises
+    ImageProblem for a name that is none."""
+    found = await _look(engine, reference(wanted))
+    return await _look(engine, wanted.digest) if found is None and wanted.digest else found
+
+
+async def _look(engine: Engine, name: str) -> Image | None:
     if not is_legal_image(name):
         raise ImageProblem(
             f"{name!r} is not an image name: it must be REGISTRY/REPOSITORY:TAG or REPOSITORY@sha256:DIGEST."
@@ -34,6 +41,25 @@ async def find_image(engine: Engine, name: str) -> Image | None:
     except EngineRefused as refused:
         raise ImageProblem(f"The image {name} cannot be used: {refused.message}") from refused
     return image_of(found) if found else None
+
+
+def reference(image: ImageRef) -> str:
+    """The name; REPOSITORY@DIGEST where it must be what that name once meant, wherever the tag has moved since."""
+    if not image.digest:
+        return image.name
+    folder, slash, last = image.name.partition("@")[0].rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}@{image.digest}"
+
+
+def check_labels(image: Image, name: str, required: Mapping[str, str]) -> None:
+    """Raises ImageProblem in AWS's words when a label is missing or says something else."""
+    for label, value in required.items():
+        if image.labels.get(label) != value:
+            raise ImageProblem(
+                f"Your Ecr Image {name} does not contain required {label}={value} Docker label(s). Add "
+                f"`LABEL {label}={value}` to its Dockerfile once its server listens on the port that the environment "
+                "variable SAGEMAKER_BIND_TO_PORT names, or deploy it as the only container of its model."
+            )
 
 
 def check_image(image: Image, name: str, facts: Facts) -> None:

@@ -65,7 +65,7 @@ def container_config(
 ) -> dict[str, Any]:
     """The body of POST /containers/create. `limits` False leaves out ulimits that the engine may not raise."""
     config: dict[str, Any] = {
-        "Image": workload.image.name,
+        "Image": image.id if workload.image.digest else workload.image.name,
         "Hostname": workload.hostname,
         "Env": [f"{name}={value}" for name, value in workload.env.items()],
         "Labels": _labels(workload, installation, image),
@@ -77,8 +77,9 @@ def container_config(
         config["Entrypoint"] = list(workload.entrypoint)
     elif workload.arguments == ():
         config["Entrypoint"] = list(image.entrypoint)  # an empty Cmd alone would keep the image's CMD
-    if workload.arguments:
-        config["Cmd"] = list(workload.arguments)
+    declared = image.labels.get(workload.arguments_label, "").split() if workload.arguments_label else ()
+    if words := declared or workload.arguments:
+        config["Cmd"] = list(words)
     return config
 
 
