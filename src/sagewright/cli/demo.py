@@ -1,4 +1,5 @@
-"""`demo`: the whole flow on this machine, now. Trains the example in `examples/digits` through the public API.
+"""`demo`: the whole flow on this machine, now: trains the example in `examples/digits` through the public API,
+deploys it, asks it, and takes it down (`cli.demo_endpoint`).
 
 Uses a server that already runs on the data directory, or starts one and stops it again.
 """
@@ -23,6 +24,7 @@ import sagewright
 from sagewright.app import state
 from sagewright.cli import output, server
 from sagewright.cli.client import Api, plain_errors
+from sagewright.cli.demo_endpoint import deploy_and_predict
 from sagewright.cli.images import register
 from sagewright.cli.logs import follow_log
 from sagewright.core.errors import SettingsError
@@ -43,7 +45,11 @@ def demo(data: Path | None, docker: bool, base_image: str) -> None:
     with _running(folder, data):
         image = _docker_image(console, base_image) if docker else _folder_image(console, folder)
         with plain_errors():
-            _train(console, Api(folder), image)
+            api = Api(folder)
+            artifact = _train(console, api, image)
+            role = roles.role_arn(api.settings.account, "/", roles.DEFAULT_ROLE)
+            sample = example_folder() / "sample.csv"
+            deploy_and_predict(console, api, image=image, artifact=artifact, role=role, sample=sample)
 
 
 @contextmanager
@@ -95,7 +101,8 @@ def _docker_image(console: Console, base_image: str) -> str:
     return _IMAGE
 
 
-def _train(console: Console, api: Api, image: str) -> None:
+def _train(console: Console, api: Api, image: str) -> str:
+    """The URI of the model's archive."""
     sagemaker, s3 = api.client("sagemaker"), api.client("s3")
     name = f"digits-{datetime.now(UTC):%Y-%m-%d-%H-%M-%S-%f}"[:-3]
     bucket = f"sagemaker-{api.settings.region}-{api.settings.account}"
@@ -120,7 +127,7 @@ def _train(console: Console, api: Api, image: str) -> None:
         _follow(console, api, name)
     except KeyboardInterrupt:
         raise SettingsError(f"{name} goes on without us. Come back with: sagewright logs -f {name}") from None
-    _report(console, api, sagemaker.describe_training_job(TrainingJobName=name), time.monotonic() - begun)
+    return _report(console, api, sagemaker.describe_training_job(TrainingJobName=name), time.monotonic() - begun)
 
 
 def _follow(console: Console, api: Api, name: str) -> None:
@@ -134,11 +141,11 @@ def _follow(console: Console, api: Api, name: str) -> None:
                 progress.update(task, description="training", advance=1)
 
 
-def _report(console: Console, api: Api, job: dict[str, Any], seconds: float) -> None:
+def _report(console: Console, api: Api, job: dict[str, Any], seconds: float) -> str:
     if job["TrainingJobStatus"] != "Completed":
         console.print(f"[red]{job['TrainingJobStatus']}[/]: {job.get('FailureReason', '')}", soft_wrap=True)
         sys.exit(1)
-    uri = job["ModelArtifacts"]["S3ModelArtifacts"]
+    uri = str(job["ModelArtifacts"]["S3ModelArtifacts"])
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     archive = api.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
@@ -148,3 +155,4 @@ def _report(console: Console, api: Api, job: dict[str, Any], seconds: float) -> 
     for metric, value in metrics.items():
         console.print(f"     {metric}  {value:.4f}")
     console.print(f"[bold]4.[/] {uri}\n     holds {members}", soft_wrap=True)
+    return uri
