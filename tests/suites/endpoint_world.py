@@ -27,6 +27,7 @@ from sagewright.controllers.reconciler import Reconciler
 from sagewright.core.clock import to_text
 from sagewright.core.ids import Key, TransferId, WorkloadId
 from sagewright.settings import ControllerSettings
+from sagewright.store.db import Database
 from sagewright.store.kinds import endpoint as kind
 from sagewright.store.kinds.endpoint import EndpointSpec, EndpointStatus, Fleet, Instance
 from sagewright.store.resources import Resource, Tx
@@ -51,7 +52,8 @@ class EndpointWorld(World):
     """`images` says what a workload does, by the name of its image."""
 
     def __init__(self, folder: Path, random: Random, images: Mapping[str, Serving], timing: Timing) -> None:
-        super().__init__(folder, random, lambda workload: images[workload.image.name].script)
+        store = Database.open(folder / "store.db")
+        super().__init__(store, folder, random, lambda workload: images[workload.image.name].script)
         self.images = images
         self.timing = timing
         self.routable: dict[Key, set[str]] = {}
@@ -71,6 +73,7 @@ class EndpointWorld(World):
                 self.routable[key] = set()
 
         self.store.write(insert)
+        self._hint(key)
         if key not in self.keys:
             self.keys.append(key)
         return key
@@ -87,6 +90,7 @@ class EndpointWorld(World):
                 tx.update_spec(row, wanted(spec, status).to_row(), now=self.clock.now())
 
         self.store.write(update)
+        self._hint(key)
 
     def delete(self, key: Key) -> None:
         self._wish(key, lambda row: True, delete_requested=True)

@@ -111,7 +111,7 @@ async def serve(
         await stop.wait()
     finally:
         server.close()
-        bridges.close()
+        bridges.close()  # for good: a bridge that comes now gets no listener
         await _drain(shared, loop)
         for task in background:
             task.cancel()
@@ -139,14 +139,28 @@ class _Bridges:
                 self._servers.pop(gone).close()
             for address in present - self._servers.keys():
                 with contextlib.suppress(OSError):  # another program has that port there: its containers go without
-                    self._servers[address] = await loop.create_server(
-                        self._protocol, address, self._port, backlog=_BACKLOG, reuse_port=True
-                    )
+                    listener = _listen(address, self._port)
+                    self._servers[address] = await loop.create_server(self._protocol, sock=listener, backlog=_BACKLOG)
             await asyncio.sleep(_BRIDGES)
 
     def close(self) -> None:
+        self._wanted = False
         for server in self._servers.values():
             server.close()
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    """Bound by us: uvloop leaks the handle of an address that has gone since it was listed. Raises OSError."""
+    bound = socket.socket()
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setblocking(False)
+        bound.bind((address, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 async def _serve_until_signal(
