@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e.hosting import BACKENDS, image_of, prefix_of
+from support.deployments import Deployments
 from support.server import Server, plain_environment
 
 PROGRAM = Path(__file__).parent / "program"
@@ -55,6 +57,23 @@ def folder_image() -> Callable[[Server], str]:
         return "program"
 
     return register
+
+
+@pytest.fixture(params=BACKENDS)
+def made(request: pytest.FixtureRequest, server: Server) -> Iterator[Deployments]:
+    deployments = Deployments(server, image_of(request, request.param, server), prefix_of(request, request.param))
+    yield deployments
+    deployments.close()
+
+
+@pytest.fixture(params=BACKENDS)
+def own(request: pytest.FixtureRequest, own_server: Server) -> Iterator[Deployments]:
+    """On a server of its own, to be killed."""
+    image = image_of(request, request.param, own_server)
+    own_server.start()
+    deployments = Deployments(own_server, image, prefix_of(request, request.param))
+    yield deployments
+    deployments.close()
 
 
 def sdk_python(name: str) -> Path:

@@ -1,0 +1,51 @@
+"""Endpoints that cannot come up, and what is said about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from e2e.hosting import is_docker, refusal
+from support.deployments import BUCKET, ROLE, Deployments
+
+# -- what cannot come up --------------------------------------------------------------
+
+
+def test_a_missing_image_fails_at_once(made: Deployments) -> None:
+    if not is_docker(made):
+        pytest.skip("a folder image is looked up when the model is made")
+    made.image = "sagewright-test/there-is-none:1"
+    found = made.settled(made.create(made.config(made.model())))
+    assert found["EndpointStatus"] == "Failed"
+    assert "there-is-none" in found["FailureReason"]
+
+
+def test_a_missing_artifact_is_said_at_once(made: Deployments) -> None:
+    container = {"Image": made.image, "ModelDataUrl": f"s3://{BUCKET}/nothing/model.tar.gz"}
+    error = refusal(
+        lambda: made.sagemaker.create_model(
+            ModelName=f"{made.prefix}-none", ExecutionRoleArn=ROLE, PrimaryContainer=container
+        )
+    )
+    assert f"s3://{BUCKET}/nothing/model.tar.gz" in str(error)
+
+
+def test_what_does_not_start_explains_itself(made: Deployments) -> None:
+    """Containers that never answer /ping with 200 have all their time, so all of them have it together."""
+    told = {
+        "die-at-start": ("exit code 7", "cannot load the model: the file is from another version"),
+        "never-healthy": ("500", "the weights are not loaded"),
+        "wrong-port": ("connection refused", "Something listens on port 9999"),
+    }
+    names = {
+        behaviour: made.create(
+            made.config(made.model(behaviour=behaviour), ContainerStartupHealthCheckTimeoutInSeconds=60), behaviour
+        )
+        for behaviour in told
+    }
+    reasons = {behaviour: made.settled(name, 150) for behaviour, name in names.items()}
+    for behaviour, found in reasons.items():
+        assert found["EndpointStatus"] == "Failed", behaviour
+        assert "did not pass the ping health check" in found["FailureReason"]
+        for words in told[behaviour]:
+            assert words in found["FailureReason"], behaviour
+        assert "cannot be invoked: it is Failed" in str(refusal(lambda name=names[behaviour]: made.invoke(name)))
