@@ -27,6 +27,8 @@ from sagewright.core.errors import BlobError, StoreError
 from sagewright.core.ids import BackendName
 from sagewright.objects.local import LocalObjects
 from sagewright.objects.sweep import sweep
+from sagewright.registry import files as registry_files
+from sagewright.registry import sweep as registry_sweep
 from sagewright.settings import Settings
 from sagewright.staging.transfers import LocalTransfers
 from sagewright.store.changes import ChangeReceiver
@@ -86,6 +88,7 @@ async def _run(settings: Settings) -> None:
     chores = (
         asyncio.create_task(_describe(settings, backends)),
         asyncio.create_task(_sweep(store, blobs)),
+        asyncio.create_task(_sweep_registry(store, registry_files.Files(data.registry))),
     )
     try:
         await run_controller(parts, stop)
@@ -142,6 +145,16 @@ async def _sweep(store: Store, blobs: BlobStore) -> None:
             await asyncio.to_thread(sweep, store, blobs, _GRACE)
         except (StoreError, BlobError) as error:
             _log.warning("the sweep for orphaned object content was given up until the next one: %s", error)
+        await asyncio.sleep(_SWEEP)
+
+
+async def _sweep_registry(store: Store, files: registry_files.Files) -> None:
+    """Free what no image needs: never what a push has touched within the grace."""
+    while True:
+        try:
+            await asyncio.to_thread(registry_sweep.sweep, store, files, _GRACE)
+        except (StoreError, OSError) as error:
+            _log.warning("the sweep of the image registry was given up until the next one: %s", error)
         await asyncio.sleep(_SWEEP)
 
 

@@ -1,6 +1,7 @@
 """Image manifests as their formats define them: Docker's schema 2 and OCI's, images and indexes.
 
-Owns: reading one, its digest, what it refers to. Does not own: where it is kept, what must exist (`store.registry_push`).
+Owns: reading one, its digest, what it refers to. Does not own: where it is kept, what must
+exist (`store.registry_push`).
 """
 
 from __future__ import annotations
@@ -62,16 +63,14 @@ def parse(content: bytes, media_type: str | None) -> ParsedManifest:
     if document.get("schemaVersion") != 2:
         raise ManifestUnreadable("The manifest's schemaVersion must be 2.")
     subject = document.get("subject")
-    common = {
-        "media_type": found,
-        "subject": _descriptor(subject, "subject")[0] if subject is not None else None,
-        "annotations": _annotations(document),
-    }
+    about = _descriptor(subject, "subject")[0] if subject is not None else None
     if found in INDEXES:
         listed = [_descriptor(each, "manifests") for each in _list(document, "manifests")]
         artifact = document.get("artifactType")
         return ParsedManifest(
-            **common,
+            media_type=found,
+            subject=about,
+            annotations=_annotations(document),
             artifact_type=_text(artifact, "artifactType"),
             blobs=(),
             manifests=tuple(digest for digest, _ in listed),
@@ -84,7 +83,9 @@ def parse(content: bytes, media_type: str | None) -> ParsedManifest:
     layers = [each for each in _list(document, "layers") if not (isinstance(each, dict) and each.get("urls"))]
     parts = [_descriptor(config, "config"), *(_descriptor(each, "layers") for each in layers)]
     return ParsedManifest(
-        **common,
+        media_type=found,
+        subject=about,
+        annotations=_annotations(document),
         artifact_type=_text(document.get("artifactType") or config.get("mediaType"), "artifactType"),
         blobs=tuple(digest for digest, _ in parts),
         manifests=(),

@@ -2,8 +2,8 @@
 
     base64url({"x": expiry}) . base64url(HMAC)
 
-Owns: making and checking them. The user name is always AWS. A password needs no row: the keyring's seal tells that it is
-ours. Does not own: HTTP (`registry.login`), the ECR operation (`services`).
+Owns: making and checking them. The user name is always AWS. A password needs no row: the keyring's seal tells that it
+is ours. Does not own: HTTP (`registry.login`), the ECR operation (`services`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Owns: reading and writing these rows. Does not own: blobs and uploads (`store.registry_blobs`), the checks of a push
 (`store.registry_push`), errors of either protocol.
 
-A repository is seen from every region: the name in an image's address says nothing of one. `region` is where it was made.
+A repository is seen from every region: the name in an image's address says nothing of one. `region` is where it
+was made.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from sagewright.core.clock import from_text, to_text
 from sagewright.core.errors import AlreadyExists
@@ -201,13 +202,11 @@ def resolve(tx: Tx, repository: Repository, reference: str) -> Manifest | None:
     return find_manifest(tx, repository, digest) if digest else None
 
 
-def _repository(row: Row[Any]) -> Repository:
-    return Repository(
-        row.id, row.account, row.region, row.name, from_text(row.created_at), orjson.loads(row.settings)
-    )
+def _repository(row: Any) -> Repository:
+    return Repository(row.id, row.account, row.region, row.name, from_text(row.created_at), orjson.loads(row.settings))
 
 
-def _manifest(row: Row[Any]) -> Manifest:
+def _manifest(row: Any) -> Manifest:
     return Manifest(
         digest=row.digest,
         media_type=row.media_type,
