@@ -7,16 +7,36 @@ import binascii
 import json
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sagewright.backends.docker.engine import Engine, EngineRefused
 from sagewright.backends.docker.facts import Facts, Image, image_of
 from sagewright.backends.docker.spec import is_legal_image
+from sagewright.workloads.workload import ImageRef
 
 HUB: Final = "docker.io"
 _HUB_KEYS: Final = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 _MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRegistry:
+    """Our own image registry: `address` is where the engine reaches it, `password` makes one for its login."""
+
+    address: str
+    password: Callable[[], str]
+
+    def auth(self) -> dict[str, str]:
+        return {"username": "AWS", "password": self.password(), "serveraddress": self.address}
+
+
+def engine_name(image: ImageRef, registry: OwnRegistry | None) -> str:
+    """What to ask the engine for."""
+    if image.own and registry:
+        return f"{registry.address}/{image.own}"
+    return image.stands_for or image.name
 
 
 class ImageProblem(Exception):
@@ -48,9 +68,12 @@ def check_image(image: Image, name: str, facts: Facts) -> None:
         )
 
 
-async def pull(engine: Engine, name: str, credentials: Path, report: Callable[[str], None]) -> None:
-    """Raises ImageProblem, BackendUnavailable. `report` is told how far it is."""
-    auth = credentials_for(credentials, registry_of(name))
+async def pull(
+    engine: Engine, name: str, credentials: Path, report: Callable[[str], None], own: OwnRegistry | None = None
+) -> None:
+    """Raises ImageProblem, BackendUnavailable. `report` is told how far it is. `own` needs no login of the user's."""
+    is_own = own is not None and registry_of(name) == own.address
+    auth = own.auth() if own and is_own else credentials_for(credentials, registry_of(name))
     progress = Progress(name)
     try:
         async with aclosing(engine.pull(_full_name(name), auth)) as steps:
@@ -125,6 +148,8 @@ def _failure(name: str, words: str) -> str:
 
 def _hint(name: str, words: str, registry: str) -> str:
     here = f"build or load it here: `docker build -t {name} .`"
+    if ".dkr.ecr." in registry:
+        here += ", or name an image of yours to use instead in DATA/images.json"
     if "no such host" in words or "dial tcp" in words or "timeout" in words or "connection refused" in words:
         return f"The registry cannot be reached from here: {here}, or check the network."
     if "no matching manifest" in words:
