@@ -7,11 +7,11 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+
 from support.registry import OCI_INDEX, Client, digest, make_repository, password
 from support.server import Server, wait_for
 
