@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from e2e.conftest import sdk_python
-from support.server import Server, plain_environment, wait_for_job
+from support.server import Server, plain_environment, wait_for, wait_for_job
 
 pytestmark = pytest.mark.docker
 BASE = "sagewright-test/busybox:1"
@@ -164,3 +164,40 @@ def test_login_tokens_open_the_registry_and_nothing_else_does(server: Server) ->
     assert data["proxyEndpoint"] == server.url
     user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
     assert (user, bool(password)) == ("AWS", True)
+
+
+def test_an_endpoint_shows_the_digest_that_its_image_was_pinned_to(server: Server, project: Path) -> None:
+    (project / "run.sh").write_text(
+        "#!/bin/sh\nmkdir -p /tmp/www && echo ok > /tmp/www/ping && exec httpd -f -p 8080 -h /tmp/www\n"
+    )
+    name = f"sagewright-test/serving-{os.getpid()}:1"
+    try:
+        server.run("build", str(project), "-t", name)
+        server.run("push", name)
+    finally:
+        subprocess.run(["docker", "rmi", "-f", name], capture_output=True)
+    repository = name.partition(":")[0]
+    literal = f"000000000000.dkr.ecr.us-east-1.amazonaws.com/{repository}:1"
+    sagemaker = server.client("sagemaker")
+    sagemaker.create_model(ModelName="pinned", PrimaryContainer={"Image": literal}, ExecutionRoleArn=ROLE)
+    variant = {
+        "VariantName": "v",
+        "ModelName": "pinned",
+        "InstanceType": "ml.m5.large",
+        "InitialInstanceCount": 1,
+    }
+    sagemaker.create_endpoint_config(EndpointConfigName="pinned", ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName="pinned", EndpointConfigName="pinned")
+
+    def settled() -> Any:
+        found = sagemaker.describe_endpoint(EndpointName="pinned")
+        return found if found["EndpointStatus"] != "Creating" else None
+
+    found = wait_for(settled, "the endpoint is made or failed")
+    assert found["EndpointStatus"] == "InService", found.get("FailureReason")
+    digest = server.client("ecr").describe_images(repositoryName=repository)["imageDetails"][0]["imageDigest"]
+    image = found["ProductionVariants"][0]["DeployedImages"][0]
+    assert image["SpecifiedImage"] == literal
+    assert image["ResolvedImage"].endswith(digest)
+    sagemaker.delete_endpoint(EndpointName="pinned")
+    wait_for(lambda: not sagemaker.list_endpoints()["Endpoints"], "the endpoint is gone")
