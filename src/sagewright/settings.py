@@ -22,6 +22,7 @@ class DataDir:
     DATA/
     ├── sagewright.db          the store (SQLite, WAL)
     ├── blobs/                 object bytes
+    ├── registry/              blobs of container images
     ├── streams/               log streams, append-only
     ├── workloads/ID/          one workload's own folder: `ml` is its /opt/ml
     ├── models/HASH/           unpacked models, shared by the instances of endpoints
@@ -41,6 +42,10 @@ class DataDir:
     @property
     def blobs(self) -> Path:
         return self.root / "blobs"
+
+    @property
+    def registry(self) -> Path:
+        return self.root / "registry"
 
     @property
     def streams(self) -> Path:
@@ -88,10 +93,23 @@ class DataDir:
     def log(self) -> Path:
         return self.root / "server.log"
 
+    @property
+    def image_names(self) -> Path:
+        """The user's table: names of AWS's images → images of one's own (docs/design/16-ecr-and-names.md)."""
+        return self.root / "images.json"
+
     def create(self) -> None:
         """Make every folder; `keys` and `run` for the owner only."""
         self.root.mkdir(parents=True, exist_ok=True)
-        for folder in (self.blobs, self.streams, self.workloads, self.processes, self.images, self.environments):
+        for folder in (
+            self.blobs,
+            self.registry,
+            self.streams,
+            self.workloads,
+            self.processes,
+            self.images,
+            self.environments,
+        ):
             folder.mkdir(exist_ok=True)
         for private in (self.keys, self.run, self.gateways):
             private.mkdir(mode=0o700, exist_ok=True)
@@ -110,6 +128,12 @@ class ServerSettings:
     """Seconds between a signature's time and ours, as on AWS."""
     proxy_networks: tuple[str, ...] = ()
     """Networks (CIDR) whose clients may use the port as a proxy, besides this machine and its containers."""
+
+    @property
+    def address(self) -> str:
+        """host:port on this machine, as image names begin: docker speaks plain HTTP to loopback addresses only."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::", "localhost"} else self.host
+        return f"{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

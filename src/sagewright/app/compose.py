@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from sagewright.core import registry_tokens
 from sagewright.core.credentials import Keyring
 from sagewright.core.ids import BackendName, Key
 from sagewright.settings import Settings
@@ -45,6 +46,7 @@ def open_store(settings: Settings, listener: Listener | None = None) -> Database
 def services(keyring: Keyring, streams: LogStreams) -> Mapping[str, Service]:
     """Control-plane services by botocore's name."""
     from sagewright.services import cloudwatch, iam, logs, sts
+    from sagewright.services.ecr import service as ecr
     from sagewright.services.sagemaker import service as sagemaker
 
     secret = keyring.derive("page tokens")
@@ -54,6 +56,7 @@ def services(keyring: Keyring, streams: LogStreams) -> Mapping[str, Service]:
         iam.service(secret),
         logs.service(streams, secret),
         cloudwatch.service(secret),
+        ecr.service(keyring, secret),
     )
     return {service.name: service for service in made}
 
@@ -73,11 +76,16 @@ def installation(keyring: Keyring) -> str:
 
 def backends(settings: Settings, keyring: Keyring) -> Mapping[BackendName, ComputeBackend]:
     from sagewright.backends.docker.backend import DockerBackend
+    from sagewright.backends.docker.images import OwnRegistry
     from sagewright.backends.process.backend import ProcessBackend
 
     label = installation(keyring)
     return {
-        BackendName("docker"): DockerBackend(label, host=settings.docker_host),
+        BackendName("docker"): DockerBackend(
+            label,
+            host=settings.docker_host,
+            registry=OwnRegistry(settings.server.address, lambda: registry_tokens.issue(keyring, datetime.now(UTC))),
+        ),
         BackendName("process"): ProcessBackend(
             settings.data.processes, settings.data.environments, label, environ=settings.environ
         ),

@@ -7,7 +7,7 @@ import logging
 import signal
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import uvloop
@@ -26,8 +26,11 @@ from sagewright.core.errors import BlobError, StoreError
 from sagewright.core.ids import BackendName
 from sagewright.objects.local import LocalObjects
 from sagewright.objects.sweep import sweep
+from sagewright.registry import files as registry_files
+from sagewright.registry import sweep as registry_sweep
 from sagewright.settings import Settings
 from sagewright.staging.transfers import LocalTransfers
+from sagewright.store import registry_lifecycle
 from sagewright.store.changes import ChangeReceiver
 from sagewright.store.kinds.endpoint import VariantPlan
 from sagewright.store.kinds.role import DEFAULT_ROLE, DEFAULT_ROLE_ID
@@ -35,6 +38,7 @@ from sagewright.store.resources import Store
 from sagewright.workloads.backend import ComputeBackend
 
 _DESCRIBE: Final = 30.0  # seconds between looks at what the backends can do
+_EXPIRE: Final = 60.0  # seconds between looks at the lifecycle policies of image repositories
 _SWEEP: Final = 3600.0  # seconds between sweeps for orphaned object content
 _GRACE: Final = timedelta(hours=1)  # content younger than this may still be on its way to a row
 _PREDECESSOR: Final = 15.0  # seconds that a predecessor may take to leave
@@ -83,6 +87,8 @@ async def _run(settings: Settings) -> None:
     chores = (
         asyncio.create_task(_describe(settings, backends)),
         asyncio.create_task(_sweep(store, blobs)),
+        asyncio.create_task(_expire(store, settings)),
+        asyncio.create_task(_sweep_registry(store, registry_files.Files(data.registry))),
     )
     try:
         await run_controller(parts, stop)
@@ -140,6 +146,28 @@ async def _sweep(store: Store, blobs: BlobStore) -> None:
         except (StoreError, BlobError) as error:
             _log.warning("the sweep for orphaned object content was given up until the next one: %s", error)
         await asyncio.sleep(_SWEEP)
+
+
+async def _sweep_registry(store: Store, files: registry_files.Files) -> None:
+    """Free what no image needs: never what a push has touched within the grace."""
+    while True:
+        try:
+            await asyncio.to_thread(registry_sweep.sweep, store, files, _GRACE)
+        except (StoreError, OSError) as error:
+            _log.warning("the sweep of the image registry was given up until the next one: %s", error)
+        await asyncio.sleep(_SWEEP)
+
+
+async def _expire(store: Store, settings: Settings) -> None:
+    """Carry out the lifecycle policies of image repositories."""
+    while True:
+        try:
+            await asyncio.to_thread(
+                store.write, lambda tx: registry_lifecycle.carry_out(tx, settings.account, datetime.now(UTC))
+            )
+        except StoreError as error:
+            _log.warning("the lifecycle policies were not carried out this time: %s", error)
+        await asyncio.sleep(_EXPIRE)
 
 
 if __name__ == "__main__":

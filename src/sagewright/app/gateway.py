@@ -18,6 +18,9 @@ from sagewright.gateway.authority import Authority
 from sagewright.gateway.metrics import Flush
 from sagewright.gateway.server import run
 from sagewright.objects.api import ObjectApi
+from sagewright.registry.api import Registry
+from sagewright.registry.files import Files
+from sagewright.registry.work import Shelf
 from sagewright.router.hot import Router
 from sagewright.settings import Settings
 from sagewright.store.changes import ChangeSender
@@ -74,6 +77,7 @@ def build(settings: Settings) -> Line:
         clock=clock,
         settings=settings,
         store_is_local=local,
+        registry=Registry(keyring, Shelf(store, Files(data.registry), clock, settings.account, reads_inline=local)),
     )
     router = Router(store=store, keyring=keyring, clock=clock, settings=settings, store_is_local=local)
     return Line(gateway, router, compose.metrics_flush(router.counters, store, clock))

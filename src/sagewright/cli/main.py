@@ -164,6 +164,30 @@ def logs(
 
 
 @app.command()
+def build(
+    folder: Annotated[Path, typer.Argument(help="The folder with the Dockerfile.")],
+    tag: Annotated[str, typer.Option("--tag", "-t", help="The image's name: NAME or NAME:TAG.")],
+    file: Annotated[str, typer.Option("--file", "-f", help="The Dockerfile, relative to the folder.")] = "Dockerfile",
+    build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for an ARG of the Dockerfile.")] = None,
+    data: Data = None,
+) -> None:
+    """Build a Docker image from a folder."""
+    from sagewright.cli import building
+
+    building.build(data, folder, tag, file, build_arg or [])
+
+
+@app.command()
+def push(
+    name: Annotated[str, typer.Argument(help="An image of the local engine: NAME or NAME:TAG.")], data: Data = None
+) -> None:
+    """Push an image to the registry here; its repository is made when it is missing."""
+    from sagewright.cli import building
+
+    building.push(data, name)
+
+
+@app.command()
 def doctor(data: Data = None, as_json: AsJson = False) -> None:
     """What works on this machine, and how to mend what does not."""
     from sagewright.cli import doctor as command

@@ -174,4 +174,5 @@ def submission(
 
 def image_ref(container: ContainerPlan, digests: Mapping[str, str]) -> ImageRef:
     name, folder = container.image["name"], container.image.get("folder")
-    return ImageRef(name, folder_images.from_row(folder) if folder else None, digests.get(name, ""))
+    own, stands_for = container.image.get("own") or "", container.image.get("stands_for") or ""
+    return ImageRef(name, folder_images.from_row(folder) if folder else None, digests.get(name, ""), own, stands_for)

@@ -372,7 +372,7 @@ def _may_start(job: Job) -> bool:
 def _image(image: Mapping[str, Any]) -> ImageRef:
     folder = image.get("folder")
     if not folder:
-        return ImageRef(image["name"])
+        return ImageRef(image["name"], own=image.get("own") or "", stands_for=image.get("stands_for") or "")
     return ImageRef(
         image["name"],
         FolderImage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sagewright.core.ids import Account, Region, RequestId
 
@@ -28,3 +29,5 @@ class Ctx:
     now: datetime
     request_id: RequestId
     base_url: str = ""  # how this client reached us, e.g. http://127.0.0.1:8470
+    registry: str = ""  # where our image registry is reached on this machine, e.g. 127.0.0.1:8470
+    image_names: Path | None = None  # the user's table of images (`services.image_table`)

@@ -29,6 +29,8 @@ from sagewright.gateway.clients import is_loopback
 from sagewright.gateway.codecs import codec_of, operation_hint, stand_in
 from sagewright.gateway.hosts import as_path_style
 from sagewright.gateway.landing import landing
+from sagewright.registry.api import is_for_registry
+from sagewright.registry.faults import RegistryFault
 from sagewright.services.service import Operation, Service
 from sagewright.settings import Settings
 from sagewright.store.resources import Store, Tx
@@ -54,6 +56,12 @@ class Objects(Protocol):
         ...
 
 
+class Registry(Protocol):
+    """The image registry, as `sagewright.registry.api.Registry` has it."""
+
+    async def handle(self, request: HttpRequest) -> HttpResponse: ...
+
+
 class Gateway:
     """Serves requests. `store_is_local` (SQLite): reads run on the event loop, being far cheaper than a thread."""
 
@@ -67,12 +75,15 @@ class Gateway:
         clock: Clock,
         settings: Settings,
         store_is_local: bool = True,
+        registry: Registry | None = None,
     ) -> None:
         self._services = services
         self._objects = objects
+        self._registry = registry
         self._store = store
         self._clock = clock
         self._account = settings.account
+        self._registry_address, self._image_names = settings.server.address, settings.data.image_names
         self._max_body = settings.server.max_body
         self._local = store_is_local
         self._writer = ThreadPoolExecutor(1, "sagewright-writer")
@@ -85,6 +96,8 @@ class Gateway:
         started = time.perf_counter()
         if (answer := landing(request)) is not None:
             return answer
+        if self._registry is not None and is_for_registry(request) and as_path_style(request) is request:
+            return await self._serve_image(self._registry, request)
         identity = identify(request)
         is_ours = identity.service == "s3" or identity.service in self._services
         codec = codec_of(identity) if is_ours else stand_in(identity)
@@ -101,6 +114,8 @@ class Gateway:
                 now=self._clock.now(),
                 request_id=request_id,
                 base_url=f"{request.scheme}://{request.headers.get('host', '')}",
+                registry=self._registry_address,
+                image_names=self._image_names,
             )
             if not is_ours:
                 codec = codec_of(identity)
@@ -125,6 +140,20 @@ class Gateway:
     def close(self) -> None:
         """Waits for the write transaction under way."""
         self._writer.shutdown()
+
+    async def _serve_image(self, registry: Registry, request: HttpRequest) -> HttpResponse:
+        """The registry has its own login, its own errors, and no operations."""
+        started = time.perf_counter()
+        try:
+            response = await registry.handle(request)
+        except ClientGone:
+            raise
+        except Exception as error:
+            _log.error("%s %s failed", request.method, request.raw_path, exc_info=error)
+            response = RegistryFault("UNKNOWN", "Sagewright failed; its log has the details.").response()
+        if _log.isEnabledFor(logging.DEBUG):
+            _log_access(request, response.status, "registry", "-", started)
+        return response
 
     async def _scrape(self, identity: Identity, request: HttpRequest) -> HttpResponse:
         """GET /metrics: without a signature for this machine itself, with one for everybody else."""

@@ -17,7 +17,7 @@ from typing import Final
 from sqlalchemy import Connection, Table, func, insert, inspect, select
 
 from sagewright.core.errors import SettingsError
-from sagewright.store import metric_tables, object_tables, tables
+from sagewright.store import metric_tables, object_tables, registry_tables, tables
 
 Step = Callable[[Connection], None]
 
@@ -45,6 +45,7 @@ ALL: Final[Sequence[Migration]] = (
     Migration(1, "resources, tags, meta", create(tables.resources, tables.tags, tables.meta)),
     Migration(2, "S3 buckets, objects, uploads", create(*object_tables.ALL)),
     Migration(3, "metrics", create(*metric_tables.ALL)),
+    Migration(4, "image registry", create(*registry_tables.ALL)),
 )
 
 

@@ -32,11 +32,17 @@ class FolderImage:
 @dataclass(frozen=True, slots=True)
 class ImageRef:
     """The image as the user named it; `folder` is set when that name is a folder image of ours. `digest` is what the
-    name meant when it was first run, if it must be that again, wherever the tag has moved since."""
+    name meant when it was first run, if it must be that again, wherever the tag has moved since.
+
+    `own` is NAME@sha256:DIGEST when our own registry holds it; `stands_for` the name to ask the engine for instead,
+    where the user's table says so.
+    """
 
     name: str
     folder: FolderImage | None = None
     digest: str = ""
+    own: str = ""
+    stands_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

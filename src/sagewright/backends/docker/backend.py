@@ -17,7 +17,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sagewright.backends.docker import place, seen, spec
 from sagewright.backends.docker.engine import Engine, EngineRefused
 from sagewright.backends.docker.follow import Look, follow
 from sagewright.backends.docker.hints import Hints
-from sagewright.backends.docker.images import ImageProblem, check_image, check_labels, find_image, pull, reference
+from sagewright.backends.docker.images import ImageProblem, OwnRegistry, check_image, engine_name, find_image, pull
 from sagewright.backends.docker.ownership import give_to, make_room
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
@@ -56,7 +56,15 @@ class _Accepted:
 class DockerBackend:
     """`installation` tells our containers from those of others; `credentials` is Docker's own config.json."""
 
-    def __init__(self, installation: str, *, host: str | None = None, credentials: Path | None = None) -> None:
+    def __init__(
+        self,
+        installation: str,
+        *,
+        host: str | None = None,
+        credentials: Path | None = None,
+        registry: OwnRegistry | None = None,
+    ) -> None:
+        self._registry = registry
         self._installation = installation
         self._engine = Engine(host)
         self._credentials = credentials or Path.home() / ".docker" / "config.json"
@@ -70,7 +78,7 @@ class DockerBackend:
         self._networking = asyncio.Lock()  # making or removing the network of isolated containers
         self._entering = 0  # containers that are being started in it
         self._raises_limits = True
-        self._booted_at = _booted_at()
+        self._booted_at = place.booted_at()
 
     # -- the verbs -----------------------------------------------------------
 
@@ -196,7 +204,8 @@ class DockerBackend:
         """
         if owner is None and os.geteuid() == 0:
             return ""
-        return await give_to(self._engine, self._installation, image, paths, owner or (os.getuid(), os.getgid()))
+        given = replace(image, name=engine_name(image, self._registry))
+        return await give_to(self._engine, self._installation, given, paths, owner or (os.getuid(), os.getgid()))
 
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]
@@ -211,16 +220,17 @@ class DockerBackend:
     async def _try_start(self, workload: Workload) -> bool:
         """True when a container tells of it from now on; False when its image must be pulled, or it failed."""
         try:
-            image = await find_image(self._engine, workload.image)
+            name = engine_name(workload.image, self._registry)
+            image = await find_image(self._engine, name, workload.image.digest)
             if image is None:
                 if held := await self._find(workload.id):  # its image was deleted since
                     return await self._start(workload, held["Id"]) if _is_fresh(held) else True
-                self._note(workload.id, f"pulling image {workload.image.name}")
+                self._note(workload.id, f"pulling image {name}")
                 return False
             facts = await self._engine.facts()
-            check_image(image, workload.image.name, facts)
-            check_labels(image, workload.image.name, workload.required_labels)
+            check_image(image, name, facts, workload.required_labels)
             config = spec.container_config(workload, self._installation, image, facts, limits=self._raises_limits)
+            config["Image"] = image.id if workload.image.digest else name
             for volume in spec.inner_volumes(workload, image):
                 make_room(volume, workload.mounts)
             return await self._create_and_start(workload, config)
@@ -272,8 +282,13 @@ class DockerBackend:
         """In the background, through outages of the engine; ends in a container or in a failure to be seen."""
         while True:
             try:
-                name = reference(workload.image)
-                await pull(self._engine, name, self._credentials, lambda text: self._note(workload.id, text))
+                await pull(
+                    self._engine,
+                    engine_name(workload.image, self._registry),
+                    self._credentials,
+                    lambda text: self._note(workload.id, text),
+                    self._registry,
+                )
                 async with self._lock(workload.id):
                     if await self._try_start(workload):
                         self._accepted.pop(workload.id, None)
@@ -382,13 +397,3 @@ def _preparing(workload: WorkloadId, text: str) -> Observation:
 def _is_fresh(found: Json) -> bool:
     """Created, and never tried to start."""
     return found["State"]["Status"] in ("created", "configured", "initialized") and not seen.failed_start(found)
-
-
-def _booted_at() -> datetime | None:
-    """When this machine came up."""
-    try:
-        lines = Path("/proc/stat").read_text().splitlines()
-    except OSError:
-        return None
-    found = next((line.split()[1] for line in lines if line.startswith("btime ")), None)
-    return datetime.fromtimestamp(int(found), UTC) if found else None

@@ -15,7 +15,7 @@ import asyncio
 import base64
 import importlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
@@ -32,6 +32,7 @@ Json: TypeAlias = Mapping[str, Any]  # as the engine answered
 
 ANSWER = 60.0  # seconds to wait for an answer; starting a container on a loaded machine can take many
 CONNECT = 5.0
+_LINE = 1 << 20  # bytes of one line of progress, at most
 # A refusal that says no more than "I am going down, or have just come up".
 _PASSING = ("rpc error: code = Unavailable", "transport is closing", "server is shutting down", "containerd.sock")
 
@@ -164,10 +165,24 @@ class Engine:
         params = {"fromImage": name} if _has_tag(name) else {"fromImage": name, "tag": "latest"}
         headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()} if auth else {}
         async with self._stream("POST", "images/create", params, headers) as response:
-            async for line in response.content:
-                step = json.loads(line)
-                if "error" in step:
-                    raise EngineRefused(response.status, str(step["error"]))
+            async for step in _steps(response):
+                yield step
+
+    async def build(self, params: Mapping[str, str], context: AsyncIterable[bytes]) -> AsyncGenerator[Json, None]:
+        """The engine's progress while it builds an image from a tar stream."""
+        async with self._stream("POST", "build", params, {"Content-Type": "application/x-tar"}, context) as response:
+            async for step in _steps(response):
+                yield step
+
+    async def tag(self, name: str, repository: str, tag: str) -> None:
+        async with self._answers() as client:
+            await client.images.tag(quote(name, safe="/:@"), repository, tag=tag)
+
+    async def push(self, repository: str, tag: str, auth: Json) -> AsyncGenerator[Json, None]:
+        """The engine's progress. Ends when the registry has it."""
+        headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()}
+        async with self._stream("POST", f"images/{repository}/push", {"tag": tag}, headers) as response:
+            async for step in _steps(response):
                 yield step
 
     # -- streams -------------------------------------------------------------
@@ -196,7 +211,12 @@ class Engine:
 
     @asynccontextmanager
     async def _stream(
-        self, method: str, path: str, params: Mapping[str, str], headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+        body: AsyncIterable[bytes] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Not aiodocker's own streams: they take a cut for the end, and leave the connection open when cancelled."""
         import aiohttp
@@ -206,7 +226,10 @@ class Engine:
                 await client.version()  # settles it
             url = f"{client.docker_host}/{client.api_version}/{path}"
             patient = aiohttp.ClientTimeout(sock_connect=CONNECT)
-            async with client.session.request(method, url, params=params, headers=headers, timeout=patient) as response:
+            asked = client.session.request(
+                method, url, params=params, headers=headers, data=body, timeout=patient, read_bufsize=_LINE
+            )
+            async with asked as response:
                 if response.status != 200:
                     raise _refusal(response.status, await response.text())
                 yield response
@@ -265,6 +288,17 @@ class Engine:
             await client.close()
         if connector:
             await connector.close()
+
+
+async def _steps(response: aiohttp.ClientResponse) -> AsyncGenerator[Json, None]:
+    """Progress, an object per line. Raises EngineRefused for the one that says what went wrong."""
+    async for line in response.content:
+        if not line.strip():
+            continue
+        step = json.loads(line)
+        if "error" in step:
+            raise EngineRefused(response.status, str(step["error"]))
+        yield step
 
 
 def _patience() -> aiohttp.ClientTimeout:

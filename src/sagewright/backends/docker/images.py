@@ -7,6 +7,7 @@ import binascii
 import json
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,15 +21,38 @@ _HUB_KEYS: Final = ("https://index.docker.io/v1/", "index.docker.io", "docker.io
 _MIB: Final = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class OwnRegistry:
+    """Our own image registry: `address` is where the engine reaches it, `password` makes one for its login."""
+
+    address: str
+    password: Callable[[], str]
+
+    def auth(self) -> dict[str, str]:
+        return {"username": "AWS", "password": self.password(), "serveraddress": self.address}
+
+
+def engine_name(image: ImageRef, registry: OwnRegistry | None) -> str:
+    """What to ask the engine for: REPOSITORY@DIGEST where it must be what the name once meant, wherever the tag has
+    moved since."""
+    if image.own and registry:
+        return f"{registry.address}/{image.own}"
+    name = image.stands_for or image.name
+    if not image.digest:
+        return name
+    folder, slash, last = name.partition("@")[0].rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}@{image.digest}"
+
+
 class ImageProblem(Exception):
     """The image cannot be had, or cannot run here; the message is fit for a user."""
 
 
-async def find_image(engine: Engine, wanted: ImageRef) -> Image | None:
-    """The image as the engine has it, the very one if a digest is given; None when it must be pulled. Raises
+async def find_image(engine: Engine, name: str, digest: str = "") -> Image | None:
+    """The image as the engine has it, under its name or else its digest; None when it must be pulled. Raises
     ImageProblem for a name that is none."""
-    found = await _look(engine, reference(wanted))
-    return await _look(engine, wanted.digest) if found is None and wanted.digest else found
+    found = await _look(engine, name)
+    return await _look(engine, digest) if found is None and digest else found
 
 
 async def _look(engine: Engine, name: str) -> Image | None:
@@ -43,15 +67,7 @@ async def _look(engine: Engine, name: str) -> Image | None:
     return image_of(found) if found else None
 
 
-def reference(image: ImageRef) -> str:
-    """The name; REPOSITORY@DIGEST where it must be what that name once meant, wherever the tag has moved since."""
-    if not image.digest:
-        return image.name
-    folder, slash, last = image.name.partition("@")[0].rpartition("/")
-    return f"{folder}{slash}{last.partition(':')[0]}@{image.digest}"
-
-
-def check_labels(image: Image, name: str, required: Mapping[str, str]) -> None:
+def _check_labels(image: Image, name: str, required: Mapping[str, str]) -> None:
     """Raises ImageProblem in AWS's words when a label is missing or says something else."""
     for label, value in required.items():
         if image.labels.get(label) != value:
@@ -62,8 +78,9 @@ def check_labels(image: Image, name: str, required: Mapping[str, str]) -> None:
             )
 
 
-def check_image(image: Image, name: str, facts: Facts) -> None:
-    """Raises ImageProblem when this engine cannot run it."""
+def check_image(image: Image, name: str, facts: Facts, labels: Mapping[str, str]) -> None:
+    """Raises ImageProblem when this engine cannot run it, or it lacks a label that it needs."""
+    _check_labels(image, name, labels)
     if image.system != "linux":
         raise ImageProblem(f"The image {name} is for {image.system}; SageMaker images are for linux.")
     if not facts.runs(image.architecture):
@@ -74,9 +91,12 @@ def check_image(image: Image, name: str, facts: Facts) -> None:
         )
 
 
-async def pull(engine: Engine, name: str, credentials: Path, report: Callable[[str], None]) -> None:
-    """Raises ImageProblem, BackendUnavailable. `report` is told how far it is."""
-    auth = credentials_for(credentials, registry_of(name))
+async def pull(
+    engine: Engine, name: str, credentials: Path, report: Callable[[str], None], own: OwnRegistry | None = None
+) -> None:
+    """Raises ImageProblem, BackendUnavailable. `report` is told how far it is. `own` needs no login of the user's."""
+    is_own = own is not None and registry_of(name) == own.address
+    auth = own.auth() if own and is_own else credentials_for(credentials, registry_of(name))
     progress = Progress(name)
     try:
         async with aclosing(engine.pull(_full_name(name), auth)) as steps:
@@ -151,6 +171,8 @@ def _failure(name: str, words: str) -> str:
 
 def _hint(name: str, words: str, registry: str) -> str:
     here = f"build or load it here: `docker build -t {name} .`"
+    if ".dkr.ecr." in registry:
+        here += ", or name an image of yours to use instead in DATA/images.json"
     if "no such host" in words or "dial tcp" in words or "timeout" in words or "connection refused" in words:
         return f"The registry cannot be reached from here: {here}, or check the network."
     if "no matching manifest" in words:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sagewright.core.errors import BackendUnavailable
@@ -73,3 +74,13 @@ def _listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         return connection.connect_ex(str(path)) == 0
+
+
+def booted_at() -> datetime | None:
+    """When this machine came up."""
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line.split()[1] for line in lines if line.startswith("btime ")), None)
+    return datetime.fromtimestamp(int(found), UTC) if found else None

@@ -65,7 +65,7 @@ def container_config(
 ) -> dict[str, Any]:
     """The body of POST /containers/create. `limits` False leaves out ulimits that the engine may not raise."""
     config: dict[str, Any] = {
-        "Image": image.id if workload.image.digest else workload.image.name,
+        "Image": workload.image.name,
         "Hostname": workload.hostname,
         "Env": [f"{name}={value}" for name, value in workload.env.items()],
         "Labels": _labels(workload, installation, image),

@@ -1,0 +1,1 @@
+"""ECR's API over the image registry's rows."""
