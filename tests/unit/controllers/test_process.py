@@ -97,6 +97,7 @@ class Installation:
             changes=changes,
             clock=SystemClock(),
             settings=ControllerSettings(full_pass=0.2, poll=0.05),
+            gateways=self.folder / "gateways",
         )
         stop = asyncio.Event()
         running = asyncio.create_task(run_controller(parts, stop))

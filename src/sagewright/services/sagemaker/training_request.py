@@ -12,6 +12,7 @@ from typing import Any
 
 from sagewright.core.context import Ctx
 from sagewright.services import s3_uris
+from sagewright.services.sagemaker import training_conditions
 from sagewright.services.sagemaker.checks import check_role, later
 from sagewright.services.service import Request
 from sagewright.store import object_rows
@@ -24,6 +25,7 @@ def check(ctx: Ctx, tx: Tx, request: Request) -> None:
     _check_algorithm(request.get("AlgorithmSpecification"))
     _check_metrics(request["AlgorithmSpecification"].get("MetricDefinitions", ()))
     _check_resources(request.get("ResourceConfig"))
+    training_conditions.check(request)
     _check_unsupported(request)
     _check_environment(request)
     check_role(ctx, tx, request["RoleArn"])
@@ -75,8 +77,6 @@ def _check_resources(config: Mapping[str, Any] | None) -> None:
 def _check_unsupported(request: Request) -> None:
     if request.get("CheckpointConfig"):
         raise later("CheckpointConfig", "Leave checkpoint_s3_uri out")
-    if request.get("EnableManagedSpotTraining"):
-        raise later("EnableManagedSpotTraining", "Set EnableManagedSpotTraining=False; nothing is billed here")
     if request["OutputDataConfig"].get("CompressionType") == "NONE":
         raise later("OutputDataConfig.CompressionType NONE", "Use GZIP")
 
