@@ -11,8 +11,10 @@ from random import Random
 from typing import Any
 
 from sagewright.backends.fake.script import End, Run, Say, Script
+from sagewright.controllers.controller import Seen
 from sagewright.controllers.training_queue import JobQueue
 from sagewright.controllers.training_steps import Job
+from sagewright.core.clock import to_text
 from sagewright.core.ids import BackendName
 from sagewright.settings import ControllerSettings
 from sagewright.store.db import Database
@@ -20,7 +22,7 @@ from sagewright.store.kinds.training_job import TrainingStatus
 from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.workload import Workload
 from suites.reconcile_world import World
-from suites.training import DOCKER, T0, job_key, row, spec
+from suites.training import DOCKER, T0, after, controller, job_key, row, spec
 from suites.virtual_time import run
 
 HAS = Capabilities(DOCKER, available=True, cpus=4, memory=20 << 30)  # 19 GiB of it for jobs
@@ -81,6 +83,27 @@ def test_a_job_without_its_backend_is_in_nobodys_way() -> None:
     queue = JobQueue(1)
     queue.note(job("a", 1, backend="process"))
     assert queue.enter(job("b", 2), replace(HAS, name=BackendName("docker"))) == ""
+
+
+def test_a_job_that_waits_says_for_what_then_begins_or_is_stopped() -> None:
+    queue = JobQueue(1)
+    running, late = job("a", 1), job("b", 2)
+    assert queue.enter(running, HAS) == ""
+    decide = controller(queue=queue).decide
+    ready = Seen(capabilities={DOCKER: HAS})
+    waits = decide(late, ready, after(5))
+    assert waits.status is not None
+    assert (waits.actions, waits.status["secondary"]) == ((), "Pending")
+    assert waits.status["transitions"][-1]["StatusMessage"] == "Waiting for capacity - at most 1 run at once"
+    late = late.with_status(TrainingStatus.from_row(waits.status))
+    queue.release(running.resource.key)
+    begins = decide(late, ready, after(9))
+    assert begins.status is not None
+    told = [(each["Status"], each["StartTime"]) for each in begins.status["transitions"]]
+    assert told == [("Pending", to_text(after(5))), ("Starting", to_text(after(9))), ("Starting", to_text(after(9)))]
+    wished = replace(late, spec=replace(late.spec, stop_requested_at=to_text(after(6))))
+    ends = decide(wished, ready, after(7))
+    assert (ends.state, ends.actions) == ("Stopping", ())
 
 
 def test_two_hundred_jobs_at_once_each_run_once_and_never_more_than_fit(tmp_path: Path) -> None:

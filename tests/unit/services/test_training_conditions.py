@@ -38,6 +38,14 @@ def test_spot_training_is_taken_and_shown(call: Call) -> None:
             "must be at least MaxRuntimeInSeconds (60)",
         ),
         ({"StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 90}}, "is only for spot training"),
+        (
+            {"EnableNetworkIsolation": True, "RemoteDebugConfig": {"EnableRemoteDebug": True}},
+            "does not go with EnableNetworkIsolation",
+        ),
+        (
+            {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "KeepAlivePeriodInSeconds": 60}},
+            "KeepAlivePeriodInSeconds (a warm pool) is not supported",
+        ),
         ({"StoppingCondition": {"MaxRuntimeInSeconds": 28 * 86400 + 1}}, "28 days"),
     ],
 )

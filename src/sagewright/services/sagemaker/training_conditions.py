@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sagewright.services.sagemaker.checks import later
 from sagewright.services.service import Request
 from sagewright.store.kinds import training_job as kind
 from sagewright.store.resources import Resource
@@ -20,7 +21,12 @@ _IN_USE: Final = frozenset({"Downloading", "Training"})
 
 
 def check(request: Request) -> None:
-    """Spot training is taken as it is asked for: nothing here is interrupted, so nobody waits for capacity."""
+    """Spot training is taken as it is asked for, and never interrupted."""
+    if (request.get("ResourceConfig") or {}).get("KeepAlivePeriodInSeconds"):
+        raise later(
+            "ResourceConfig.KeepAlivePeriodInSeconds (a warm pool)", "Leave it out: jobs start in a moment here"
+        )
+    _check_remote_debug(request, request.get("RemoteDebugConfig") or {})
     condition = request.get("StoppingCondition") or {}
     runtime = condition.get("MaxRuntimeInSeconds", DAY)
     wait = condition.get("MaxWaitTimeInSeconds")
