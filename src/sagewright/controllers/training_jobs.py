@@ -46,8 +46,9 @@ from sagewright.store.kinds import training_job as job_kind
 from sagewright.store.kinds.training_job import TrainingStatus
 from sagewright.store.resources import Resource, Tx
 from sagewright.workloads import container
+from sagewright.workloads.channels import channel_inputs
 from sagewright.workloads.observation import Observation, Phase
-from sagewright.workloads.transfer import ChannelInput, CollectOutputs, StageInputs, TransferPhase
+from sagewright.workloads.transfer import CollectOutputs, StageInputs, TransferPhase
 
 NOW = timedelta(0)
 _IN_LINE = timedelta(seconds=15)
@@ -186,7 +187,7 @@ class TrainingController:
             training_started_at=to_text(now),
             unreachable_since=None,
         )
-        if steps.channels(job.spec.request):
+        if job.spec.request.get("InputDataConfig"):
             status = steps.enter(status, steps.DOWNLOADING, steps.INPUT_TEXT, now)
         stage = StartTransfer(self._stage(job, workload))
         return self._keep(job, status, f"begins as {workload}", (stage,))
@@ -348,7 +349,7 @@ class TrainingController:
             root=steps.root(self._workloads, workload),
             files=container.training_files(request),
             folders=container.training_folders(request),
-            channels=tuple(ChannelInput(name, uri) for name, uri in steps.channels(request)),
+            channels=channel_inputs(request, host=container.FIRST_HOST, hosts=(container.FIRST_HOST,)),
         )
 
     def _collection(self, job: Job, workload: WorkloadId) -> CollectOutputs:

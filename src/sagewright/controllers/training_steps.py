@@ -97,12 +97,9 @@ class Job:
 
     @property
     def archives(self) -> dict[str, str]:
-        """Contract A.9: folder of /opt/ml → the object its archive becomes."""
-        path = self.spec.request["OutputDataConfig"]["S3OutputPath"]
-        return {
-            "model": kind.output_uri(path, self.name, "model.tar.gz"),
-            "output/data": kind.output_uri(path, self.name, "output.tar.gz"),
-        }
+        """Contract A.9: folder of /opt/ml → the object its archive becomes, or the prefix of its files."""
+        model, data = kind.artifact_uris(self.spec.request, self.name)
+        return {"model": model, "output/data": data}
 
     def with_status(self, status: TrainingStatus) -> Job:
         return replace(self, status=status)
@@ -123,12 +120,6 @@ def stage_id(workload: WorkloadId) -> TransferId:
 
 def collect_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.collect")
-
-
-def channels(request: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """(channel name, S3 URI) of each channel."""
-    listed = request.get("InputDataConfig") or ()
-    return tuple((each["ChannelName"], each["DataSource"]["S3DataSource"]["S3Uri"]) for each in listed)
 
 
 def enter(status: TrainingStatus, secondary: str, message: str, now: datetime, detail: str = "") -> TrainingStatus:
