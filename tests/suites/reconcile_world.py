@@ -292,11 +292,15 @@ class Life:
             observer=observer,
             clock=world.clock,
             threads=world.threads,
+            wake=self._wake_key,
         )
         self._loop = Loop(reconciler, backends, self.transfers, self._changed(), settings)
 
     def _wake(self, workload: WorkloadId) -> None:
         self._loop.wake(workload)
+
+    def _wake_key(self, key: Key) -> None:
+        self._loop.wake_key(key)
 
     async def run(self, until: float) -> bool:
         clock = asyncio.get_running_loop()

@@ -20,6 +20,7 @@ from sagewright.controllers.endpoint_steps import Endpoint
 from sagewright.controllers.endpoints import EndpointController
 from sagewright.controllers.process import Parts, run_controller
 from sagewright.controllers.training_jobs import Timing, TrainingController
+from sagewright.controllers.training_queue import JobQueue
 from sagewright.core.clock import SystemClock
 from sagewright.core.credentials import Keyring
 from sagewright.core.errors import BlobError, StoreError
@@ -73,7 +74,12 @@ async def _run(settings: Settings) -> None:
         backends=backends,
         transfers=transfers,
         controllers=(
-            TrainingController(data.workloads, surroundings, Timing.of(settings.controller)),
+            TrainingController(
+                data.workloads,
+                surroundings,
+                Timing.of(settings.controller),
+                queue=JobQueue(settings.controller.jobs_at_once),
+            ),
             EndpointController(data.models, EndpointSurroundings(settings, keyring, endpoints)),
         ),
         changes=changes,

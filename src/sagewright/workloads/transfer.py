@@ -18,10 +18,17 @@ from sagewright.core.ids import Account, Region, TransferId
 
 @dataclass(frozen=True, slots=True)
 class ChannelInput:
-    """One File channel fed from an S3 key prefix (container contract A.8)."""
+    """One File channel fed from S3 (container contract A.8).
+
+    `manifest`: `s3_uri` is an object that lists the others; else it is a key prefix. Of the objects, sorted by key,
+    this host gets every one whose index modulo `shards` is `shard`.
+    """
 
     channel: str
     s3_uri: str
+    manifest: bool = False
+    shard: int = 0
+    shards: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,9 @@ class CollectOutputs:
     """Archive folders of `root` into objects: `model` → `<output>/model.tar.gz`, `output/data` → `output.tar.gz`.
 
     An empty folder makes no object (contract A.9). Each object appears whole or not at all.
-    `archives` maps a folder relative to `root` to the S3 URI to write.
+    `archives` maps a folder relative to `root` to the S3 URI to write; one that ends in `/` takes every file by itself
+    (CompressionType NONE). `peers` are the roots of the job's other hosts: what they wrote is merged in, and where two
+    wrote the same name, the last one wins.
     """
 
     id: TransferId
@@ -54,6 +63,7 @@ class CollectOutputs:
     region: Region
     root: Path
     archives: Mapping[str, str]
+    peers: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
