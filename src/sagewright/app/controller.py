@@ -14,6 +14,7 @@ import uvloop
 
 from sagewright.app import child, compose, state
 from sagewright.app.supervisor import url
+from sagewright.app.transform_process import TransformProcess
 from sagewright.blobs.base import BlobStore
 from sagewright.blobs.files import FileBlobs
 from sagewright.blobs.streams import LogStreams
@@ -21,6 +22,7 @@ from sagewright.controllers.endpoint_steps import Endpoint
 from sagewright.controllers.endpoints import EndpointController
 from sagewright.controllers.process import Parts, run_controller
 from sagewright.controllers.training_jobs import Timing, TrainingController
+from sagewright.controllers.transform_jobs import TransformController
 from sagewright.core.clock import SystemClock
 from sagewright.core.credentials import Keyring
 from sagewright.core.errors import BlobError, StoreError
@@ -59,13 +61,15 @@ async def _run(settings: Settings) -> None:
     store = compose.open_store(settings)
     backends = compose.backends(settings, keyring)
     blobs = FileBlobs(data.blobs)
-    transfers = LocalTransfers(LocalObjects(store, blobs), data.workloads)
+    transform = TransformProcess(data.root)
+    transfers = LocalTransfers(LocalObjects(store, blobs), data.workloads, transform=transform)
     changes = ChangeReceiver(data.changes)
     endpoints = {
         BackendName("process"): url(settings),
         BackendName("docker"): f"http://host.docker.internal:{settings.server.port}",
     }
     surroundings = compose.Surroundings(settings, keyring, endpoints)
+    serving = EndpointSurroundings(settings, keyring, endpoints)
     parts = Parts(
         store=store,
         streams=LogStreams(data.streams),
@@ -73,7 +77,8 @@ async def _run(settings: Settings) -> None:
         transfers=transfers,
         controllers=(
             TrainingController(data.workloads, surroundings, Timing.of(settings.controller)),
-            EndpointController(data.models, EndpointSurroundings(settings, keyring, endpoints)),
+            EndpointController(data.models, serving),
+            TransformController(data.workloads, data.models, serving.of_model, Timing.of(settings.controller)),
         ),
         changes=changes,
         clock=SystemClock(),
@@ -111,6 +116,9 @@ class EndpointSurroundings:
         self._endpoints = endpoints
 
     def __call__(self, endpoint: Endpoint, variant: VariantPlan, backend: BackendName) -> Mapping[str, str]:
+        return self.of_model(variant, backend)
+
+    def of_model(self, variant: VariantPlan, backend: BackendName) -> Mapping[str, str]:
         """Empty with network isolation: such a container gets neither network nor keys."""
         if variant.isolated:
             return {}
