@@ -46,6 +46,11 @@ class TransformProcess:
             process.kill()
             process.wait()
             os.close(held)
+        if result is None and process.returncode > 0:
+            raise TransferError(
+                f"InternalServerError: the process of {transfer.id} ended with {process.returncode}; "
+                "server.log says why."
+            )
         if result is None:
             raise StoreUnavailable(f"the process of {transfer.id} ended with {process.returncode}")
         if result["retry"]:
@@ -66,6 +71,7 @@ class TransformProcess:
                 continue
             data = os.read(descriptor, 1 << 16)
             if not data:
+                process.wait()
                 return result
             *lines, held = (held + data).split(b"\n")
             for line in lines:

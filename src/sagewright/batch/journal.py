@@ -42,7 +42,7 @@ class Journal:
             beside = self._plan.with_suffix(".new")
             with beside.open("wb") as file:
                 for item in items:
-                    file.write(orjson.dumps(item) + b"\n")
+                    file.write(orjson.dumps(tuple(item)) + b"\n")
             beside.rename(self._plan)
         count = size = 0
         for item in self.items():
