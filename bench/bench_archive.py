@@ -1,7 +1,7 @@
 """model.tar.gz of 1 GB of float weights: at least 3 times as fast as `tar czf`, at most 1.1 times its size.
 
-Both read the same folder and write to the same disk; the order alternates. Ours is the whole collection into an object,
-with its checksum and its row. The weights are float32 from a normal distribution: they hardly shrink, as real ones.
+Both read the same folder and write to the same disk; the order alternates. Ours is the whole collection into the
+tests' object store. The weights are float32 from a normal distribution: they hardly shrink, as real ones.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ may be started again at any time with the same effect, and is observed like a wo
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from sagewright.core.ids import Account, Region, TransferId
 
@@ -83,7 +83,27 @@ class StageModel:
     unpack: bool
 
 
-Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel
+@dataclass(frozen=True, slots=True)
+class RunTransform:
+    """One instance's share of a batch transform job: objects through its containers, in order, to output objects.
+
+    `request` is CreateTransformJob as asked. `addresses` are those of the instance's containers, `instance` is its
+    number of `instances`. `root` keeps what was done: a run that was cut off goes on with the objects not yet written.
+    `log_stream` is the stream for what the driver says.
+    """
+
+    id: TransferId
+    account: Account
+    region: Region
+    root: Path
+    request: Mapping[str, Any]
+    addresses: tuple[str, ...]
+    instance: int
+    instances: int
+    log_stream: tuple[str, str]
+
+
+Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel | RunTransform
 
 
 class TransferPhase(StrEnum):
@@ -95,7 +115,7 @@ class TransferPhase(StrEnum):
 @dataclass(frozen=True, slots=True)
 class TransferState:
     """`message` is the reason when FAILED. `written` are the S3 URIs that a collection made; `folder` is the folder
-    that a model became."""
+    that a model became; `progress` is what a transform has counted."""
 
     id: TransferId
     phase: TransferPhase
@@ -104,6 +124,7 @@ class TransferState:
     bytes_total: int | None = None
     written: tuple[str, ...] = ()
     folder: Path | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Transfers(Protocol):

@@ -104,6 +104,7 @@ def test_a_name_is_taken_once(call: Call) -> None:
         ({"InputDataConfig": [{**channel(), "CompressionType": "Gzip"}]}, "needs Pipe input mode"),
         ({"InputDataConfig": [{"ChannelName": "x", "DataSource": {"FileSystemDataSource": {}}}]}, "Put the data into"),
         ({"CheckpointConfig": {"S3Uri": "s3://bucket/c"}}, "CheckpointConfig is not supported"),
+        ({"TensorBoardOutputConfig": {"S3OutputPath": "s3://bucket/t"}}, "TensorBoardOutputConfig is not supported"),
         ({"EnableManagedSpotTraining": True}, "needs StoppingCondition.MaxWaitTimeInSeconds"),
         ({"OutputDataConfig": {"S3OutputPath": "s3://none/x"}}, "aws s3 mb s3://none"),
         ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 0}}, "at least 1"),

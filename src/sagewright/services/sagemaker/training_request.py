@@ -75,6 +75,10 @@ def _check_resources(config: Mapping[str, Any] | None) -> None:
 
 
 def _check_unsupported(request: Request) -> None:
+    if request.get("TensorBoardOutputConfig"):
+        raise later(
+            "TensorBoardOutputConfig", "Write the events below /opt/ml/output/data: they come with output.tar.gz"
+        )
     if request.get("CheckpointConfig"):
         raise later("CheckpointConfig", "Leave checkpoint_s3_uri out")
 
