@@ -148,6 +148,8 @@ class ControllerSettings:
     """Seconds without a backend after which its jobs fail: ten times what a restart of the engine takes."""
     parallel: int = 16
     """Resources looked at at the same time."""
+    jobs_at_once: int | None = None
+    """Training jobs that run at once; None = as many as the machine's memory holds, at most two for each CPU (or 4)."""
 
 
 @dataclass(frozen=True, slots=True)

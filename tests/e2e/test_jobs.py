@@ -91,6 +91,31 @@ def test_a_completed_job_leaves_artifacts_metrics_and_its_story(jobs: Jobs) -> N
     assert stored == b"1,2\n", "what the container wrote into its channel must not reach the stored object"
 
 
+def test_manifest_and_fast_file_channels_in_and_plain_files_out(jobs: Jobs) -> None:
+    for key, body in (("m/a", b"a"), ("m/b", b"b"), ("m.json", b'[{"prefix": "s3://%s/m/"}, "b"]' % BUCKET.encode())):
+        jobs.s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+    listed = {
+        "S3DataType": "ManifestFile",
+        "S3Uri": f"s3://{BUCKET}/m.json",
+        "S3DataDistributionType": "ShardedByS3Key",
+    }
+    fast = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/m/"}
+    channels = [
+        {"ChannelName": "listed", "DataSource": {"S3DataSource": listed}},
+        {"ChannelName": "fast", "InputMode": "FastFile", "DataSource": {"S3DataSource": fast}},
+    ]
+    output = {"S3OutputPath": f"s3://{BUCKET}/out/", "CompressionType": "NONE"}
+    name = jobs.create("ok", InputDataConfig=channels, OutputDataConfig=output)
+    job = jobs.end(name)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    model = job["ModelArtifacts"]["S3ModelArtifacts"]
+    assert model == f"s3://{BUCKET}/out/{name}/output/model"
+    prefix = model.removeprefix(f"s3://{BUCKET}/") + "/"
+    assert [each["Key"] for each in jobs.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]] == [
+        prefix + "model.txt"
+    ]
+
+
 def test_a_failing_program_is_explained_by_its_last_words(jobs: Jobs) -> None:
     job = jobs.end(jobs.create("fail"))
     assert job["TrainingJobStatus"] == "Failed"

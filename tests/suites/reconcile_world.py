@@ -27,6 +27,7 @@ from sagewright.controllers.look import Observer
 from sagewright.controllers.loop import Loop
 from sagewright.controllers.reconciler import Reconciler
 from sagewright.controllers.training_jobs import Timing, TrainingController
+from sagewright.controllers.training_queue import JobQueue
 from sagewright.controllers.training_steps import Job
 from sagewright.core.clock import from_text, to_text
 from sagewright.core.errors import BlobNotFound
@@ -89,6 +90,7 @@ class World:
         self.submitted: dict[WorkloadId, Key] = {}
         self.vanished: set[WorkloadId] = set()
         self.life: Life | None = None
+        self.at_once: int | None = 100  # jobs; None = as many as fit
 
     # -- the user --------------------------------------------------------------
 
@@ -286,17 +288,25 @@ class Life:
         observer = Observer(backends, self.transfers, self._copier, world.threads)
         reconciler = Reconciler(
             store=store,  # type: ignore[arg-type]
-            controllers=[TrainingController(world.transfers_folder, lambda job: {}, POLL, world.new_id)],
+            controllers=[
+                TrainingController(
+                    world.transfers_folder, lambda job: {}, POLL, world.new_id, queue=JobQueue(world.at_once)
+                )
+            ],
             backends=backends,
             transfers=self.transfers,
             observer=observer,
             clock=world.clock,
             threads=world.threads,
+            wake=self._wake_key,
         )
         self._loop = Loop(reconciler, backends, self.transfers, self._changed(), settings)
 
     def _wake(self, workload: WorkloadId) -> None:
         self._loop.wake(workload)
+
+    def _wake_key(self, key: Key) -> None:
+        self._loop.wake_key(key)
 
     async def run(self, until: float) -> bool:
         clock = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ from typing import Final
 import uvloop
 
 from sagewright.app import child, compose, state
+from sagewright.app.transform_process import TransformProcess
 from sagewright.blobs.base import BlobStore
 from sagewright.blobs.files import FileBlobs
 from sagewright.blobs.streams import LogStreams
@@ -20,6 +21,8 @@ from sagewright.controllers.endpoint_steps import Endpoint
 from sagewright.controllers.endpoints import EndpointController
 from sagewright.controllers.process import Parts, run_controller
 from sagewright.controllers.training_jobs import Timing, TrainingController
+from sagewright.controllers.training_queue import JobQueue
+from sagewright.controllers.transform_jobs import TransformController
 from sagewright.core.clock import SystemClock
 from sagewright.core.credentials import Keyring
 from sagewright.core.errors import BlobError, StoreError
@@ -62,19 +65,27 @@ async def _run(settings: Settings) -> None:
     store = compose.open_store(settings)
     backends = compose.backends(settings, keyring)
     blobs = FileBlobs(data.blobs)
-    transfers = LocalTransfers(LocalObjects(store, blobs), data.workloads)
+    transform = TransformProcess(data.root)
+    transfers = LocalTransfers(LocalObjects(store, blobs), data.workloads, transform=transform)
     changes = ChangeReceiver(data.changes)
     here = f"http://host.docker.internal:{settings.server.port}"  # every backend makes this name known
     endpoints = {BackendName("process"): here, BackendName("docker"): here}
     surroundings = compose.Surroundings(settings, keyring, endpoints)
+    serving = EndpointSurroundings(settings, keyring, endpoints)
     parts = Parts(
         store=store,
         streams=LogStreams(data.streams),
         backends=backends,
         transfers=transfers,
         controllers=(
-            TrainingController(data.workloads, surroundings, Timing.of(settings.controller)),
-            EndpointController(data.models, EndpointSurroundings(settings, keyring, endpoints)),
+            TrainingController(
+                data.workloads,
+                surroundings,
+                Timing.of(settings.controller),
+                queue=JobQueue(settings.controller.jobs_at_once),
+            ),
+            EndpointController(data.models, serving),
+            TransformController(data.workloads, data.models, serving.of_model, Timing.of(settings.controller)),
         ),
         changes=changes,
         clock=SystemClock(),
@@ -114,6 +125,9 @@ class EndpointSurroundings:
         self._endpoints = endpoints
 
     def __call__(self, endpoint: Endpoint, variant: VariantPlan, backend: BackendName) -> Mapping[str, str]:
+        return self.of_model(variant, backend)
+
+    def of_model(self, variant: VariantPlan, backend: BackendName) -> Mapping[str, str]:
         """Empty with network isolation: such a container gets neither network nor keys."""
         if variant.isolated:
             return {}

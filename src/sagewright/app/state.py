@@ -18,7 +18,7 @@ from typing import Any
 
 from sagewright.core.errors import SettingsError
 from sagewright.core.ids import Account, Region
-from sagewright.settings import DataDir, ServerSettings, Settings
+from sagewright.settings import ControllerSettings, DataDir, ServerSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ def save_settings(settings: Settings) -> None:
             "host": settings.server.host,
             "port": settings.server.port,
             "gateways": settings.server.gateways,
+            "jobs_at_once": settings.controller.jobs_at_once,
             "proxy_networks": list(settings.server.proxy_networks),
             "docker_host": settings.docker_host,
             "database_url": settings.database_url,
@@ -64,6 +65,7 @@ def load_settings(data: DataDir) -> Settings:
         account=Account(kept["account"]),
         region=Region(kept["region"]),
         server=server,
+        controller=ControllerSettings(jobs_at_once=kept.get("jobs_at_once")),
         docker_host=kept["docker_host"],
         database_url=kept["database_url"],
         upstream_proxy=kept["upstream_proxy"],

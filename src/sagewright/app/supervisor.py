@@ -24,7 +24,7 @@ from types import FrameType
 
 from sagewright.app import state
 from sagewright.core.errors import SettingsError
-from sagewright.settings import DataDir, ServerSettings, Settings, read_environment
+from sagewright.settings import ControllerSettings, DataDir, ServerSettings, Settings, read_environment
 
 _STOP_GRACE = 10.0  # seconds between SIGTERM and SIGKILL for our own processes
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before a dead child is started again
@@ -170,11 +170,13 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--gateways", type=int, default=1)
+    parser.add_argument("--jobs-at-once", type=int)
     arguments = parser.parse_args()
     data = DataDir(arguments.data)
     server = replace(ServerSettings(), host=arguments.host, port=arguments.port, gateways=arguments.gateways)
     try:
-        _supervise(read_environment(Settings(data, server=server), os.environ))
+        controller = ControllerSettings(jobs_at_once=arguments.jobs_at_once)
+        _supervise(read_environment(Settings(data, server=server, controller=controller), os.environ))
     except SettingsError as error:
         sys.exit(f"sagewright: {error}")
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sagewright.cli import output
+from sagewright.cli import output, transforms
 from sagewright.cli.client import Api, plain_errors
 from sagewright.cli.server import data_dir
 from sagewright.store.kinds.training_job import TERMINAL
@@ -17,23 +17,28 @@ _REASONS = 3  # failure reasons shown below the table, newest first
 
 def jobs(data: Path | None, as_json: bool, limit: int) -> None:
     with plain_errors():
-        sagemaker = Api(data_dir(data)).client("sagemaker")
+        api = Api(data_dir(data))
+        sagemaker = api.client("sagemaker")
         found = sagemaker.list_training_jobs(MaxResults=limit, SortBy="CreationTime", SortOrder="Descending")
         described = [
             sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
             for summary in found["TrainingJobSummaries"]
         ]
+        transformed = transforms.described(sagemaker, limit)
+        steps = transforms.steps(api, transformed)
     if as_json:
-        print(json.dumps([_plain(job) for job in described], indent=2, default=str))
+        print(json.dumps([_plain(job) for job in (*described, *transformed)], indent=2, default=str))
         return
-    if not described:
+    if not described and not transformed:
         print("No training jobs yet. `sagewright demo` makes one.")
         return
+    rows = [*map(_row, described), *(transforms.row(job, steps) for job in transformed)]
     headings = ("JOB", "STATUS", "CREATED", "TOOK", "STEP", "IMAGE")
-    output.console().print(output.table(headings, map(_row, described), elastic=("STEP", "IMAGE")))
-    failed = [job for job in described if job["TrainingJobStatus"] == "Failed"]
-    for job in failed[:_REASONS]:
-        print(f"\n{job['TrainingJobName']}: {job.get('FailureReason', '')}")
+    output.console().print(output.table(headings, rows, elastic=("STEP", "IMAGE")))
+    failed = [("Training", job) for job in described] + [("Transform", job) for job in transformed]
+    failed = [(kind, job) for kind, job in failed if job[f"{kind}JobStatus"] == "Failed"]
+    for kind, job in failed[:_REASONS]:
+        print(f"\n{job[f'{kind}JobName']}: {job.get('FailureReason', '')}")
     if len(failed) > _REASONS:
         print(f"\n{len(failed) - _REASONS} more failed; `sagewright jobs --json` has every reason.")
 

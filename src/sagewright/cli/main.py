@@ -53,7 +53,7 @@ def _options(
 
 
 @app.command()
-def up(
+def up(  # noqa: PLR0917 - typer's way to say options
     data: Data = None,
     port: Annotated[
         int | None, typer.Option(help="Port; 0 takes a free one. Default: as last time, or 8470.", min=0, max=65535)
@@ -61,11 +61,14 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     gateways: Annotated[int, typer.Option(help="Gateway processes that share the port.", min=1, max=64)] = 1,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it answers.")] = False,
+    jobs_at_once: Annotated[
+        int | None, typer.Option(help="Training jobs that run at once. Default: as many as fit in memory.", min=1)
+    ] = None,
 ) -> None:
     """Start Sagewright."""
     from sagewright.cli import server
 
-    server.up(data, port, host, gateways, detach)
+    server.up(data, port, host, gateways, detach, jobs_at_once=jobs_at_once)
 
 
 @app.command()

@@ -26,7 +26,15 @@ def data_dir(data: Path | None) -> DataDir:
     return DataDir((data or default_data_dir(os.environ)).expanduser().absolute())
 
 
-def up(data: Path | None, port: int | None, host: str | None, gateways: int, detach: bool) -> None:
+def up(
+    data: Path | None,
+    port: int | None,
+    host: str | None,
+    gateways: int,
+    detach: bool,
+    *,
+    jobs_at_once: int | None = None,
+) -> None:
     """Start the supervisor and wait until the API answers. Attached, this process stays until Ctrl-C."""
     folder = data_dir(data)
     folder.create()
@@ -36,6 +44,7 @@ def up(data: Path | None, port: int | None, host: str | None, gateways: int, det
     command = [sys.executable, "-m", "sagewright.app.supervisor", "--data", str(folder.root)]
     command += ["--host", host or kept.host, "--port", str(kept.port if port is None else port)]
     command += ["--gateways", str(gateways)]
+    command += ["--jobs-at-once", str(jobs_at_once)] if jobs_at_once else []
     begun = time.monotonic()
     with folder.log.open("ab") as log:
         process = subprocess.Popen(

@@ -159,6 +159,7 @@ class Decision:
     forget: bool = False  # deletion carried out: drop the row
     wake_in: timedelta | None = None
     note: str = ""  # one line for the server's log: why
+    wakes: tuple[Key, ...] = ()  # others that may have waited for this, and are looked at again
 
 
 S = TypeVar("S")

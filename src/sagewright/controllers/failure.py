@@ -41,17 +41,18 @@ def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
         return _with_lines(f"ClientError: {found.message or 'The container could not be started.'}", tail)
     if found.cause is ExitCause.LOST or found.exit_code is None:
         return _with_lines(f"InternalServerError: {_lost(found.message)}", tail)
-    return of_algorithm(found.exit_code, failure_file, tail)
+    return of_algorithm(found.exit_code, failure_file, tail, found.message)
 
 
-def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str]) -> str:
-    """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation."""
+def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str], noticed: str = "") -> str:
+    """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation.
+    `noticed` is what the backend saw about the image; it says more than the code does."""
     end = f", exit code: {exit_code}{signal_name(exit_code)}"
     start = "AlgorithmError: "
     room = LIMIT - len(start) - len(end)
     if told := failure_file.strip():
         return start + head(told, room) + end
-    hint = HINTS.get(exit_code, "The program ended with an error and wrote no /opt/ml/output/failure.")
+    hint = noticed or HINTS.get(exit_code, "The program ended with an error and wrote no /opt/ml/output/failure.")
     return start + hint + last_lines(tail, room - len(hint)) + end
 
 

@@ -73,6 +73,7 @@ async def run_controller(parts: Parts, stop: asyncio.Event) -> None:
             clock=parts.clock,
             threads=store_threads,
             announce=Announcer(parts.gateways),
+            wake=waker.wake_key,
         )
         loop = waker.loop = Loop(reconciler, parts.backends, parts.transfers, parts.changes, parts.settings)
         usage = asyncio.create_task(UsageWatch(parts.store, parts.backends.values(), store_threads, parts.clock).run())

@@ -53,7 +53,8 @@ class IllegalMove(SagewrightError):
 
 class Reconciler:
     """`threads` runs the synchronous calls of the store and of transfers: the event loop never waits for a disk.
-    `announce` hears the keys whose status was just committed; it neither blocks nor raises."""
+    `announce` hears the keys whose status was just committed; it neither blocks nor raises.
+    `wake` hears the keys that a decision wants to be looked at besides."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Reconciler:
         clock: Clock,
         threads: Executor,
         announce: Callable[[Collection[Key]], None] | None = None,
+        wake: Callable[[Key], None] | None = None,
     ) -> None:
         self.kinds: Mapping[Kind, Controller[Any]] = {each.kind: each for each in controllers}
         self._store = store
@@ -75,6 +77,7 @@ class Reconciler:
         self._clock = clock
         self._threads = threads
         self._announce = announce
+        self._wake = wake
         self._owners: dict[WorkloadId, Key] = {}
         self._movers: dict[TransferId, Key] = {}
         self._stops: dict[WorkloadId, float] = {}
@@ -160,6 +163,9 @@ class Reconciler:
             raise Stale(str(row.key)) from error
         if self._announce is not None and (decision.status is not None or decision.forget or state != row.state):
             self._announce((row.key,))
+        if self._wake is not None:
+            for other in decision.wakes:
+                self._wake(other)
         _log.debug("%s: %s", row.key, decision.note)
 
     async def _wait_for(

@@ -1,5 +1,6 @@
 """Training jobs: what to do next, from what was asked and what is seen. Pure.
 
+    wait       until the machine has room for it (`training_queue`)           ─► Pending
     begin      choose the workload's id and backend                          ─► Starting
     stage      inputs and config files into DATA/workloads/ID/ml              ─► Downloading
     submit     the container; the image is pulled if need be                  ─► Downloading
@@ -36,6 +37,7 @@ from sagewright.controllers.controller import (
     Submit,
     Watch,
 )
+from sagewright.controllers.training_queue import JobQueue
 from sagewright.controllers.training_steps import Job
 from sagewright.core.clock import from_text, to_text
 from sagewright.core.ids import BackendName, Key, Kind, WorkloadId, workload_id
@@ -44,11 +46,12 @@ from sagewright.store.kinds import training_job as job_kind
 from sagewright.store.kinds.training_job import TrainingStatus
 from sagewright.store.resources import Resource, Tx
 from sagewright.workloads import container
+from sagewright.workloads.channels import channel_inputs
 from sagewright.workloads.observation import Observation, Phase
-from sagewright.workloads.transfer import ChannelInput, CollectOutputs, StageInputs, TransferPhase
-from sagewright.workloads.workload import FolderImage, ImageRef
+from sagewright.workloads.transfer import CollectOutputs, StageInputs, TransferPhase
 
 NOW = timedelta(0)
+_IN_LINE = timedelta(seconds=15)
 _NOT_YET = LogState(drained=False)
 
 
@@ -80,27 +83,35 @@ class TrainingController:
         surroundings: Callable[[Job], Mapping[str, str]],
         timing: Timing | None = None,
         new_id: Callable[[Kind, str, int, int], WorkloadId] = workload_id,
+        queue: JobQueue | None = None,
     ) -> None:
+        self._queue = queue or JobQueue()
         self._workloads = workloads
         self._surroundings = surroundings
         self._timing = timing or Timing()
         self._new_id = new_id
 
     def load(self, tx: Tx, key: Key) -> tuple[Resource, Job] | None:
+        self._queue.fill(tx)
         row = tx.find(key)
-        return None if row is None else (row, Job.of(row))
+        if row is None:
+            self._queue.release(key)
+            return None
+        job = Job.of(row)
+        self._queue.note(job)
+        return row, job
 
     def watch(self, job: Job) -> Watch:
         workload = job.workload
         if workload is None:
-            return Watch(backends=(job.backend,) if _may_start(job) else ())
+            return Watch(backends=(job.backend,) if steps.may_start(job) else ())
         if job.resource.state in job_kind.TERMINAL:
             return Watch() if job.status.cleaned else self._watch_leftovers(job, workload)
         if job.status.secondary == steps.UPLOADING:
             return Watch(transfers=(steps.collect_id(workload),))
         return Watch(
             workloads={workload: job.backend},
-            backends=(job.backend,) if _may_start(job) else (),
+            backends=(job.backend,) if steps.may_start(job) else (),
             log_streams={workload: job.log_stream},
             transfers=() if job.ran else (steps.stage_id(workload),),
             metric_definitions={workload: job.metric_definitions},
@@ -122,7 +133,7 @@ class TrainingController:
         if job.spec.stop_requested_at is not None:
             return self._head_for(job, steps.stopped(), now, "the user asked for it")
         if job.workload is None:
-            return self._begin(job, now)
+            return self._enter(job, seen, now)
         found = seen.workloads.get(job.workload)
         if found is None:
             return self._start(job, job.workload, seen, now)
@@ -151,10 +162,22 @@ class TrainingController:
 
     # -- the steps, in order -------------------------------------------------
 
+    def _enter(self, job: Job, seen: Seen, now: datetime) -> Decision:
+        """Begin, unless the machine has no room for it yet."""
+        has = seen.capabilities.get(job.backend)
+        missing = self._queue.enter(job, has) if has else ""
+        if not missing:
+            return self._begin(job, now)
+        status = replace(job.status, unreachable_since=None)
+        status = steps.enter(status, steps.PENDING, steps.PENDING_TEXT, now, missing)
+        waits = self._keep(job, self._calmly(job, status, now), "waits for room")
+        return replace(waits, wake_in=_IN_LINE)  # the end of another job wakes it, or the next full pass after this
+
     def _begin(self, job: Job, now: datetime) -> Decision:
         attempt = job.status.attempt + 1
         workload = self._new_id(job_kind.KIND, job.name, attempt, 1)
-        status = steps.enter(job.status, steps.STARTING, steps.STARTED_TEXT, min(job.resource.created_at, now))
+        begun = now if job.status.transitions else min(job.resource.created_at, now)
+        status = steps.enter(job.status, steps.STARTING, steps.STARTED_TEXT, begun)
         status = steps.enter(status, steps.STARTING, steps.PREPARING_TEXT, now)
         status = replace(
             status,
@@ -164,7 +187,7 @@ class TrainingController:
             training_started_at=to_text(now),
             unreachable_since=None,
         )
-        if steps.channels(job.spec.request):
+        if job.spec.request.get("InputDataConfig"):
             status = steps.enter(status, steps.DOWNLOADING, steps.INPUT_TEXT, now)
         stage = StartTransfer(self._stage(job, workload))
         return self._keep(job, status, f"begins as {workload}", (stage,))
@@ -193,7 +216,7 @@ class TrainingController:
 
     def _run(self, job: Job, found: Observation, now: datetime) -> Decision:
         status = steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now)
-        job = job.with_status(_noted(status, found))
+        job = job.with_status(steps.noted(status, found))
         left = job.max_runtime - (now - steps.started_at(job, found))
         if left <= NOW:
             return self._head_for(job, steps.max_runtime_exceeded(), now, "it reached MaxRuntimeInSeconds")
@@ -202,7 +225,7 @@ class TrainingController:
     def _exited(self, job: Job, found: Observation, seen: Seen, now: datetime) -> Decision:
         if steps.started(found):
             job = job.with_status(steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now))
-        job = job.with_status(_noted(job.status, found))
+        job = job.with_status(steps.noted(job.status, found))
         logs = seen.logs.get(found.id, _NOT_YET)
         if not logs.drained:
             return self._keep(job, job.status, "waits for its last log lines")
@@ -237,7 +260,7 @@ class TrainingController:
             logs = seen.logs.get(workload, _NOT_YET)
             if not logs.drained:
                 return self._keep(job, job.status, "waits for its last log lines")
-            job = job.with_status(replace(_noted(job.status, found), metrics=logs.metrics))
+            job = job.with_status(replace(steps.noted(job.status, found), metrics=logs.metrics))
         if job.ran or (found is not None and steps.started(found)):
             return self._collect(job, workload, ending, now)
         return self._finish(job, ending, now)
@@ -245,7 +268,8 @@ class TrainingController:
     def _collect(self, job: Job, workload: WorkloadId, ending: Mapping[str, Any], now: datetime) -> Decision:
         status = replace(job.status, ending=dict(ending), unreachable_since=None)
         status = steps.enter(status, steps.UPLOADING, steps.UPLOADING_TEXT, now)
-        return self._keep(job, status, "uploads", (StartTransfer(self._collection(job, workload)),))
+        decision = self._keep(job, status, "uploads", (StartTransfer(self._collection(job, workload)),))
+        return replace(decision, wakes=self._make_room(job))
 
     def _upload(self, job: Job, workload: WorkloadId, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:
         state = seen.transfers.get(steps.collect_id(workload))
@@ -264,8 +288,18 @@ class TrainingController:
     def _finish(self, job: Job, ending: Mapping[str, Any], now: datetime) -> Decision:
         status = steps.finish(job.status, ending, now)
         return Decision(
-            status.to_row(), ending["state"], self._removal(job), wake_in=NOW, note=f"ends as {ending['state']}"
+            status.to_row(),
+            ending["state"],
+            self._removal(job),
+            wake_in=NOW,
+            note=f"ends as {ending['state']}",
+            wakes=self._make_room(job),
         )
+
+    def _make_room(self, job: Job) -> tuple[Key, ...]:
+        """Its container runs no more: who waits may look again."""
+        self._queue.release(job.resource.key)
+        return self._queue.waiting()
 
     def _clean(self, job: Job, seen: Seen, now: datetime) -> Decision:
         if seen.workloads or seen.transfers or seen.folders:
@@ -315,7 +349,7 @@ class TrainingController:
             root=steps.root(self._workloads, workload),
             files=container.training_files(request),
             folders=container.training_folders(request),
-            channels=tuple(ChannelInput(name, uri) for name, uri in steps.channels(request)),
+            channels=channel_inputs(request, host=container.FIRST_HOST, hosts=(container.FIRST_HOST,)),
         )
 
     def _collection(self, job: Job, workload: WorkloadId) -> CollectOutputs:
@@ -329,7 +363,7 @@ class TrainingController:
         made = container.training_workload(
             job.spec.request,
             workload=workload,
-            image=_image(job.spec.image),
+            image=steps.image(job.spec.image),
             arn=job_kind.job_arn(job.resource.key),
             region=job.resource.key.region,
             root=steps.root(self._workloads, workload),
@@ -347,39 +381,3 @@ class TrainingController:
             Remove(job.backend, workload),
             ForgetTransfers(ids, steps.own_folder(self._workloads, workload)),
         )
-
-
-def _noted(status: TrainingStatus, found: Observation) -> TrainingStatus:
-    """The facts of one look that outlive the workload."""
-    return replace(
-        status,
-        exit_code=found.exit_code if found.exit_code is not None else status.exit_code,
-        image_digest=found.image_digest or status.image_digest,
-        unreachable_since=None,
-    )
-
-
-def _may_start(job: Job) -> bool:
-    """Its container has yet to be started, as far as is known, and is still wanted."""
-    return (
-        job.resource.state == job_kind.IN_PROGRESS
-        and job.spec.stop_requested_at is None
-        and job.status.ending is None
-        and not job.ran
-    )
-
-
-def _image(image: Mapping[str, Any]) -> ImageRef:
-    folder = image.get("folder")
-    if not folder:
-        return ImageRef(image["name"], own=image.get("own") or "", stands_for=image.get("stands_for") or "")
-    return ImageRef(
-        image["name"],
-        FolderImage(
-            name=folder["name"],
-            digest=folder["digest"],
-            path=Path(folder["path"]),
-            entrypoint=tuple(folder["entrypoint"]),
-            requirements=folder.get("requirements") or "",
-        ),
-    )

@@ -1,6 +1,6 @@
 """A training job as a value, and the small moves its status can make. Pure.
 
-SecondaryStatus, in the order a job goes through it (contract A.12):
+SecondaryStatus, in the order a job goes through it (contract A.12); Pending comes first where there is no room yet:
 
     Starting ─► Downloading ─► Training ─► Uploading ─► Completed
        │             │             │            ├─────► Failed
@@ -26,10 +26,13 @@ from sagewright.store.kinds.training_job import TrainingSpec, TrainingStatus
 from sagewright.store.resources import Resource
 from sagewright.workloads.observation import ExitCause, Observation
 from sagewright.workloads.transfer import TransferState
+from sagewright.workloads.workload import FolderImage, ImageRef
 
 STARTING, DOWNLOADING, TRAINING, UPLOADING = "Starting", "Downloading", "Training", "Uploading"
+PENDING: Final = "Pending"
 STOPPING, MAX_RUNTIME_EXCEEDED = "Stopping", "MaxRuntimeExceeded"
 
+PENDING_TEXT: Final = "Waiting for capacity"
 STARTED_TEXT: Final = "Starting the training job"
 PREPARING_TEXT: Final = "Preparing the instances for training"
 INPUT_TEXT: Final = "Downloading input data"
@@ -94,12 +97,9 @@ class Job:
 
     @property
     def archives(self) -> dict[str, str]:
-        """Contract A.9: folder of /opt/ml → the object its archive becomes."""
-        path = self.spec.request["OutputDataConfig"]["S3OutputPath"]
-        return {
-            "model": kind.output_uri(path, self.name, "model.tar.gz"),
-            "output/data": kind.output_uri(path, self.name, "output.tar.gz"),
-        }
+        """Contract A.9: folder of /opt/ml → the object its archive becomes, or the prefix of its files."""
+        model, data = kind.artifact_uris(self.spec.request, self.name)
+        return {"model": model, "output/data": data}
 
     def with_status(self, status: TrainingStatus) -> Job:
         return replace(self, status=status)
@@ -120,12 +120,6 @@ def stage_id(workload: WorkloadId) -> TransferId:
 
 def collect_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.collect")
-
-
-def channels(request: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """(channel name, S3 URI) of each channel."""
-    listed = request.get("InputDataConfig") or ()
-    return tuple((each["ChannelName"], each["DataSource"]["S3DataSource"]["S3Uri"]) for each in listed)
 
 
 def enter(status: TrainingStatus, secondary: str, message: str, now: datetime, detail: str = "") -> TrainingStatus:
@@ -223,3 +217,40 @@ def _unit(size: int) -> tuple[str, int]:
 
 def _entry(secondary: str, moment: str, text: str) -> dict[str, Any]:
     return {"Status": secondary, "StartTime": moment, "StatusMessage": text}
+
+
+def noted(status: TrainingStatus, found: Observation) -> TrainingStatus:
+    """The facts of one look that outlive the workload."""
+    return replace(
+        status,
+        exit_code=found.exit_code if found.exit_code is not None else status.exit_code,
+        image_digest=found.image_digest or status.image_digest,
+        unreachable_since=None,
+    )
+
+
+def may_start(job: Job) -> bool:
+    """Its container has yet to be started, as far as is known, and is still wanted."""
+    return (
+        job.resource.state == kind.IN_PROGRESS
+        and job.spec.stop_requested_at is None
+        and job.status.ending is None
+        and not job.ran
+    )
+
+
+def image(stored: Mapping[str, Any]) -> ImageRef:
+    """As `TrainingSpec.image` keeps it."""
+    folder = stored.get("folder")
+    if not folder:
+        return ImageRef(stored["name"], own=stored.get("own") or "", stands_for=stored.get("stands_for") or "")
+    return ImageRef(
+        stored["name"],
+        FolderImage(
+            name=folder["name"],
+            digest=folder["digest"],
+            path=Path(folder["path"]),
+            entrypoint=tuple(folder["entrypoint"]),
+            requirements=folder.get("requirements") or "",
+        ),
+    )

@@ -1,9 +1,10 @@
-"""Collecting outputs: archive folders of an ended workload straight into objects (container contract A.9).
+"""Collecting outputs: folders of an ended workload straight into objects (container contract A.9).
 
-    folder ─► tar members, sorted ─► gzip ─► object writer ─► commit
+    folder of each host ─► merged, sorted ─┬─► tar members ─► gzip ─► object writer ─► commit
+                                           └─► CompressionType NONE: every file an object
 
-Nothing is kept in memory or written twice. Owns: what an archive holds. Does not own: where it goes (the transfer says
-so), when it is done (`transfers`).
+Both folders are packed at the same time; nothing is kept in memory or written twice. Owns: what an archive holds.
+Does not own: where it goes (the transfer says so), the compressor (`packing`), when it is done (`transfers`).
 
 Symbolic links are stored as links and never followed, so that nothing outside the folder gets into the archive;
 sockets, pipes and devices are left out, as they have no content.
@@ -11,44 +12,69 @@ sockets, pipes and devices are left out, as they have no content.
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import tarfile
-import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sagewright.core.errors import TransferError
 from sagewright.core.ids import Account
 from sagewright.staging.meter import Meter
-from sagewright.staging.source import ObjectStore, ObjectWriter, split_uri
+from sagewright.staging.packing import PIECE, packed
+from sagewright.staging.source import ObjectStore, split_uri
 from sagewright.workloads.transfer import CollectOutputs
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer  # collections.abc has it from 3.12 on
-
-LEVEL: Final = 1  # zlib: weights hardly shrink further, and higher levels take many times as long
-_GZIP: Final = 31  # zlib's window bits for a gzip header; it carries no time, so equal folders give equal bytes
-_PIECE: Final = 1 << 20  # bytes handed to the compressor at once
-_CONTENT_TYPE: Final = "application/x-tar"
+_ARCHIVE_TYPE: Final = "application/x-tar"
+_FILE_TYPE: Final = "binary/octet-stream"
 _KINDS: Final = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
+
+Members = list[tuple[Path, str]]  # (path, name in the archive), sorted by name
 
 
 def collect(transfer: CollectOutputs, objects: ObjectStore, meter: Meter) -> tuple[str, ...]:
     """The URIs that were written. Raises TransferError, Cancelled, OSError, BlobStoreFull, StoreError."""
-    members = {name: _members(transfer.root, name) for name in transfer.archives}
-    meter.total = sum(os.lstat(path).st_size for found in members.values() for path, _ in found if path.is_file())
-    return tuple(
-        _archive(members[name], uri, transfer.account, objects, meter)
-        for name, uri in transfer.archives.items()
-        if members[name]
-    )
+    roots = (transfer.root, *transfer.peers)
+    wanted = [(uri, found) for name, uri in transfer.archives.items() if (found := _merged(roots, name))]
+    meter.total = sum(os.lstat(path).st_size for _, found in wanted for path, _ in found if path.is_file())
+    for uri, _ in wanted:
+        _check_bucket(uri, transfer.account, objects)
+    if not wanted:
+        return ()
+    with ThreadPoolExecutor(len(wanted), "pack") as packers:
+        running = [packers.submit(_store, found, uri, objects, meter) for uri, found in wanted]
+        return tuple(written for each in running if (written := each.result()))
 
 
-def _members(root: Path, name: str) -> list[tuple[Path, str]]:
-    """(path, name in the archive), sorted by name; empty when the folder is empty or was removed."""
+def _check_bucket(uri: str, account: Account, objects: ObjectStore) -> None:
+    bucket, _ = split_uri(uri)
+    if not objects.bucket_exists(bucket, account):
+        raise TransferError(f"The bucket '{bucket}' does not exist. Create it first: aws s3 mb s3://{bucket}")
+
+
+def _merged(roots: tuple[Path, ...], name: str) -> Members:
+    """Of every host; where two have the same name, the last one wins, with all that is below it."""
+    merged: dict[str, Path] = {}
+    for root in roots:
+        found = _members(root, name)
+        files = {member for path, member in found if path.is_symlink() or not path.is_dir()}
+        for hidden in [member for member in merged if any(above in files for above in _above(member))]:
+            del merged[hidden]
+        for path, member in found:
+            merged[member] = path
+    return sorted(((path, member) for member, path in merged.items()), key=lambda each: each[1])
+
+
+def _above(name: str) -> Iterator[str]:
+    """`a/b/c` → `a`, `a/b`."""
+    pieces = name.split("/")
+    return ("/".join(pieces[:count]) for count in range(1, len(pieces)))
+
+
+def _members(root: Path, name: str) -> Members:
+    """Empty when the folder is empty or was removed."""
     folder = root
     for piece in name.split("/"):
         folder = folder / piece
@@ -59,7 +85,7 @@ def _members(root: Path, name: str) -> list[tuple[Path, str]]:
             )
     if not folder.exists():
         return []
-    return sorted(_walk(str(folder), ""), key=lambda member: member[1])
+    return list(_walk(str(folder), ""))
 
 
 def _walk(folder: str, prefix: str) -> Iterator[tuple[Path, str]]:
@@ -74,18 +100,43 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[Path, str]]:
                 yield from _walk(entry.path, f"{name}/")
 
 
-def _archive(members: list[tuple[Path, str]], uri: str, account: Account, objects: ObjectStore, meter: Meter) -> str:
+def _store(members: Members, uri: str, objects: ObjectStore, meter: Meter) -> str | None:
+    if uri.endswith("/"):
+        return _store_files(members, uri, objects, meter)
     bucket, key = split_uri(uri)
-    if not objects.bucket_exists(bucket, account):
-        raise TransferError(f"The bucket '{bucket}' does not exist. Create it first: aws s3 mb s3://{bucket}")
-    with objects.put_stream(bucket, key, _CONTENT_TYPE) as writer:
-        gzip = _GzipWriter(writer, meter)
-        with tarfile.TarFile(mode="w", fileobj=gzip, format=tarfile.PAX_FORMAT, copybufsize=_PIECE) as tar:
+    with objects.put_stream(bucket, key, _ARCHIVE_TYPE) as writer:
+        with (
+            packed(writer, meter) as stream,
+            tarfile.TarFile(mode="w", fileobj=stream, format=tarfile.PAX_FORMAT, copybufsize=PIECE) as tar,
+        ):
             for path, name in members:
                 _add(tar, path, name)
-        gzip.finish()
         writer.commit()
     return uri
+
+
+def _store_files(members: Members, uri: str, objects: ObjectStore, meter: Meter) -> str | None:
+    """Objects cannot be links, so a link is refused by name; a folder is there by what is in it."""
+    bucket, prefix = split_uri(uri)
+    files = [(path, name) for path, name in members if path.is_symlink() or not path.is_dir()]
+    for path, name in files:
+        if path.is_symlink():
+            raise TransferError(
+                f"'{name}' is a symbolic link, which cannot be an object. Write a file in its place, or set "
+                "OutputDataConfig.CompressionType to GZIP."
+            )
+        if not name.isprintable():  # also where its bytes are not text
+            raise TransferError(f"The file name {name!r} cannot be the key of an object. Write it under another name.")
+    for path, name in files:
+        with (
+            open(path, "rb", buffering=0, opener=_no_follow) as content,
+            objects.put_stream(bucket, f"{prefix}{name}", _FILE_TYPE) as writer,
+        ):
+            while piece := content.read(PIECE):
+                writer.write(piece)
+                meter.add(len(piece))
+            writer.commit()
+    return uri.rstrip("/") if files else None
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
@@ -101,28 +152,3 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
 
 def _no_follow(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-class _GzipWriter(io.BufferedIOBase):
-    """What `tarfile` writes into. It reads nothing back and never seeks."""
-
-    def __init__(self, writer: ObjectWriter, meter: Meter) -> None:
-        super().__init__()
-        self._writer = writer
-        self._meter = meter
-        self._deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP)
-        self._written = 0
-
-    def write(self, data: Buffer) -> int:
-        size = len(memoryview(data))
-        self._meter.add(size)
-        self._written += size
-        if packed := self._deflate.compress(data):
-            self._writer.write(packed)
-        return size
-
-    def tell(self) -> int:
-        return self._written
-
-    def finish(self) -> None:
-        self._writer.write(self._deflate.flush())

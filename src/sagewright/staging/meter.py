@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 
 class Cancelled(Exception):
@@ -15,6 +17,7 @@ class Meter:
     def __init__(self) -> None:
         self.total: int | None = None
         self.moved = 0
+        self.progress: Mapping[str, Any] = {}  # what a transform has counted; replaced, never changed
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
 

@@ -1,17 +1,20 @@
-"""Which object of a channel becomes which file (container contract A.8, S3Prefix). Pure.
+"""Which object of a channel becomes which file, on which host (container contract A.8). Pure.
 
     s3://b/data/iris     data/iris/a.csv → a.csv           the prefix names a folder, with or without its last slash
                          data/iris-2/b.csv → iris-2/b.csv  matches as well: a prefix is a string, not a folder
                          data/iris → iris                  the prefix names one object: its base name
     s3://b/data/         data/x/ (no bytes) → folder x
+    a manifest           the path is the entry, whatever the manifest's prefix is
 
+ShardedByS3Key: objects sorted by key, index modulo the number of hosts. A host may get none.
 Every key that cannot be a file of its own is refused by name, with what to change: nothing is skipped silently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from sagewright.core.errors import TransferError
@@ -23,9 +26,10 @@ LONGEST_PATH: Final = 4000  # bytes; the kernel's limit is 4096, and the channel
 
 @dataclass(slots=True)
 class ChannelPlan:
-    """`files` maps a path relative to the channel's folder to its object; `folders` are all the folders needed,
-    parents before children."""
+    """All objects lie in `bucket`. `files` maps a path relative to the channel's folder to its object; `folders` are
+    all the folders needed, parents before children."""
 
+    bucket: str
     files: dict[str, StoredObject] = field(default_factory=dict)
     folders: dict[str, None] = field(default_factory=dict)
 
@@ -36,9 +40,18 @@ class ChannelPlan:
 
 def plan_channel(channel: str, bucket: str, prefix: str, objects: Iterable[StoredObject]) -> ChannelPlan:
     """Raises TransferError for a key that cannot become a file."""
-    plan = ChannelPlan()
-    for each in objects:
-        path = _relative(each.key, prefix)
+    return plan_files(channel, bucket, ((_relative(each.key, prefix), each) for each in objects))
+
+
+def sharded(objects: Iterable[StoredObject], shard: int, shards: int) -> Iterator[StoredObject]:
+    """What host `shard` of `shards` gets of `objects`, which come sorted by key."""
+    return islice(objects, shard, None, shards)
+
+
+def plan_files(channel: str, bucket: str, found: Iterable[tuple[str, StoredObject]]) -> ChannelPlan:
+    """From (path in the channel, object). Raises TransferError for a path that cannot be one."""
+    plan = ChannelPlan(bucket)
+    for path, each in found:
         where = f"Object s3://{bucket}/{each.key} of channel '{channel}'"
         pieces = _pieces(path, where)
         if not path.endswith("/") and path:

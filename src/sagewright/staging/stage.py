@@ -4,7 +4,8 @@
     ROOT            exists only when all of it is there
 
 Owns: the folder tree, config files and channels on disk. Does not own: what the config files say
-(`workloads.container`), which object becomes which file (`plan`), when it is done (`transfers`).
+(`workloads.container`), which objects a channel has (`channels`), which one becomes which file (`plan`), when it is
+done (`transfers`).
 
 Modes: the contract's own folders are open to every user of the container, because images may run as any uid and must
 be able to write there (contract 0.2, 0.6); what lies above ROOT keeps other users of this machine out. Data is
@@ -21,10 +22,11 @@ from typing import Final
 
 from sagewright.core.errors import NotFound, TransferError
 from sagewright.staging import disk
+from sagewright.staging.channels import plan_input
 from sagewright.staging.meter import Meter
-from sagewright.staging.plan import ChannelPlan, plan_channel
-from sagewright.staging.source import ObjectStore, StoredObject, split_uri
-from sagewright.workloads.transfer import ChannelInput, StageInputs
+from sagewright.staging.plan import ChannelPlan
+from sagewright.staging.source import ObjectStore, StoredObject
+from sagewright.workloads.transfer import StageInputs
 
 OPEN: Final = 0o777
 CLOSED: Final = 0o711  # may be passed through by who knows the name, as a container's own users must
@@ -39,25 +41,13 @@ def stage(transfer: StageInputs, objects: ObjectStore, meter: Meter, trash: Path
     disk.make_folder(root.parent, CLOSED)
     for leftover in (partial, root):
         disk.set_aside(leftover, trash)
-    plans = [(each, _plan(each, transfer, objects)) for each in transfer.channels]
+    plans = [(each.channel, plan_input(each, transfer, objects)) for each in transfer.channels]
     meter.total = sum(plan.size for _, plan in plans)
     _build_tree(transfer, partial)
-    for each, plan in plans:
-        _fill_channel(each, plan, partial / "input" / "data" / each.channel, objects, meter)
+    for channel, plan in plans:
+        _fill_channel(plan, partial / "input" / "data" / channel, objects, meter)
     meter.check()
     partial.rename(root)
-
-
-def _plan(channel: ChannelInput, transfer: StageInputs, objects: ObjectStore) -> ChannelPlan:
-    bucket, prefix = split_uri(channel.s3_uri)
-    found = list(objects.list(bucket, prefix)) if objects.bucket_exists(bucket, transfer.account) else []
-    if not found:
-        raise TransferError(
-            f'No S3 objects found under S3 URL "{channel.s3_uri}" given in input data source. Please ensure that the '
-            f"bucket exists in the selected region ({transfer.region}), that objects exist under that S3 prefix, and "
-            f'that the role has "s3:ListBucket" permissions on bucket "{bucket}".'
-        )
-    return plan_channel(channel.channel, bucket, prefix, found)
 
 
 def _build_tree(transfer: StageInputs, partial: Path) -> None:
@@ -78,14 +68,13 @@ def _levels(path: str) -> Iterator[str]:
     return ("/".join(pieces[:count]) for count in range(1, len(pieces) + 1))
 
 
-def _fill_channel(channel: ChannelInput, plan: ChannelPlan, folder: Path, objects: ObjectStore, meter: Meter) -> None:
-    bucket, _ = split_uri(channel.s3_uri)
+def _fill_channel(plan: ChannelPlan, folder: Path, objects: ObjectStore, meter: Meter) -> None:
     for name in plan.folders:
         disk.make_folder(folder / name, 0o755)
 
     def copy(batch: list[tuple[str, StoredObject]]) -> None:
         for name, each in batch:
-            _copy(each, f"{folder}/{name}", bucket, objects, meter)
+            _copy(each, f"{folder}/{name}", plan.bucket, objects, meter)
 
     entries = iter(plan.files.items())
     batches = iter(lambda: list(islice(entries, _BATCH)), [])

@@ -34,6 +34,7 @@ from sagewright.staging.source import ObjectStore
 from sagewright.staging.stage import stage
 from sagewright.workloads.transfer import (
     CollectOutputs,
+    RunTransform,
     StageInputs,
     StageModel,
     Transfer,
@@ -42,7 +43,11 @@ from sagewright.workloads.transfer import (
 )
 
 _log: Final = logging.getLogger(__name__)
+_TRANSFORMS: Final = 64  # runs of transform jobs at once; each thread only waits for a process
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+Transform = Callable[[RunTransform, Meter], None]
 
 
 @dataclass(slots=True)
@@ -58,13 +63,17 @@ class LocalTransfers:
     """See `workloads.transfer.Transfers`. `folder` holds the workloads' folders: what is set aside stays on its
     file system. Safe to call from any thread; `forget` waits for the transfers that it ends."""
 
-    def __init__(self, objects: ObjectStore, folder: Path, parallel: int = 4) -> None:
+    def __init__(
+        self, objects: ObjectStore, folder: Path, parallel: int = 4, transform: Transform | None = None
+    ) -> None:
         self._objects = objects
         self._markers = folder / ".transfers"
         self._trash = folder / ".trash"
         self._boot = _boot_id()
         self._models = ModelFolders(self._boot)
         self._threads = ThreadPoolExecutor(parallel, "transfer")
+        self._transform = transform
+        self._transforms = ThreadPoolExecutor(_TRANSFORMS, "transform")
         self._cleaner = ThreadPoolExecutor(1, "cleaner")
         self._lock = threading.Lock()
         self._entries: dict[TransferId, _Entry] = {}
@@ -80,7 +89,8 @@ class LocalTransfers:
             if entry is None and self._read_marker(transfer.id):
                 return
             entry = self._entries[transfer.id] = _Entry()
-            entry.work = self._threads.submit(self._run, transfer, entry)
+            threads = self._transforms if isinstance(transfer, RunTransform) else self._threads
+            entry.work = threads.submit(self._run, transfer, entry)
 
     def observe(self, ids: Collection[TransferId]) -> Mapping[TransferId, TransferState]:
         with self._lock:
@@ -112,6 +122,7 @@ class LocalTransfers:
             for entry in self._entries.values():
                 entry.meter.cancel()
         self._threads.shutdown(cancel_futures=True)
+        self._transforms.shutdown(cancel_futures=True)
         self._cleaner.shutdown(cancel_futures=True)
 
     # -- running -------------------------------------------------------------
@@ -127,7 +138,7 @@ class LocalTransfers:
             self._drop(transfer.id, entry)
             return
         except (TransferError, NotFound) as error:
-            ended = TransferState(transfer.id, TransferPhase.FAILED, str(error))
+            ended = TransferState(transfer.id, TransferPhase.FAILED, str(error), progress=entry.meter.progress)
         except (OSError, BlobStoreFull) as error:
             where = transfer.models if isinstance(transfer, StageModel) else transfer.root
             ended = TransferState(transfer.id, TransferPhase.FAILED, str(disk.refusal(error, where)))
@@ -148,6 +159,11 @@ class LocalTransfers:
                 return self._done(transfer.id, meter, transfer.root)
             case CollectOutputs():
                 return self._done(transfer.id, meter, None, collect(transfer, self._objects, meter))
+            case RunTransform():
+                if self._transform is None:
+                    raise TransferError("This installation cannot run batch transform jobs.")
+                self._transform(transfer, meter)
+                return self._done(transfer.id, meter, None)
             case StageModel():
                 with self._models.staged(transfer, self._objects, meter) as folder:
                     ended = self._done(transfer.id, meter, folder, model=True)
@@ -163,7 +179,10 @@ class LocalTransfers:
         *,
         model: bool = False,
     ) -> TransferState:
-        ended = TransferState(each, TransferPhase.DONE, "", meter.moved, meter.total, written, root if model else None)
+        folder = root if model else None
+        ended = TransferState(
+            each, TransferPhase.DONE, "", meter.moved, meter.total, written, folder, progress=meter.progress
+        )
         self._write_marker(ended, root)
         return ended
 
@@ -204,7 +223,14 @@ class LocalTransfers:
             return self._read_marker(each)
         if entry.ended is not None:
             return entry.ended
-        return TransferState(each, TransferPhase.RUNNING, bytes_moved=entry.meter.moved, bytes_total=entry.meter.total)
+        meter = entry.meter
+        return TransferState(
+            each,
+            TransferPhase.RUNNING,
+            bytes_moved=meter.moved,
+            bytes_total=meter.total,
+            progress=meter.progress,
+        )
 
     def _marker(self, each: TransferId) -> Path:
         return self._markers / f"{each}.json"

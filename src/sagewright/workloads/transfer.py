@@ -8,20 +8,27 @@ may be started again at any time with the same effect, and is observed like a wo
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from sagewright.core.ids import Account, Region, TransferId
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelInput:
-    """One File channel fed from an S3 key prefix (container contract A.8)."""
+    """One File channel fed from S3 (container contract A.8).
+
+    `manifest`: `s3_uri` is an object that lists the others; else it is a key prefix. Of the objects, sorted by key,
+    this host gets every one whose index modulo `shards` is `shard`.
+    """
 
     channel: str
     s3_uri: str
+    manifest: bool = False
+    shard: int = 0
+    shards: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,9 @@ class CollectOutputs:
     """Archive folders of `root` into objects: `model` → `<output>/model.tar.gz`, `output/data` → `output.tar.gz`.
 
     An empty folder makes no object (contract A.9). Each object appears whole or not at all.
-    `archives` maps a folder relative to `root` to the S3 URI to write.
+    `archives` maps a folder relative to `root` to the S3 URI to write; one that ends in `/` takes every file by itself
+    (CompressionType NONE). `peers` are the roots of the job's other hosts: what they wrote is merged in, and where two
+    wrote the same name, the last one wins.
     """
 
     id: TransferId
@@ -54,6 +63,7 @@ class CollectOutputs:
     region: Region
     root: Path
     archives: Mapping[str, str]
+    peers: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,27 @@ class StageModel:
     unpack: bool
 
 
-Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel
+@dataclass(frozen=True, slots=True)
+class RunTransform:
+    """One instance's share of a batch transform job: objects through its containers, in order, to output objects.
+
+    `request` is CreateTransformJob as asked. `addresses` are those of the instance's containers, `instance` is its
+    number of `instances`. `root` keeps what was done: a run that was cut off goes on with the objects not yet written.
+    `log_stream` is the stream for what the driver says.
+    """
+
+    id: TransferId
+    account: Account
+    region: Region
+    root: Path
+    request: Mapping[str, Any]
+    addresses: tuple[str, ...]
+    instance: int
+    instances: int
+    log_stream: tuple[str, str]
+
+
+Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel | RunTransform
 
 
 class TransferPhase(StrEnum):
@@ -85,7 +115,7 @@ class TransferPhase(StrEnum):
 @dataclass(frozen=True, slots=True)
 class TransferState:
     """`message` is the reason when FAILED. `written` are the S3 URIs that a collection made; `folder` is the folder
-    that a model became."""
+    that a model became; `progress` is what a transform has counted."""
 
     id: TransferId
     phase: TransferPhase
@@ -94,6 +124,7 @@ class TransferState:
     bytes_total: int | None = None
     written: tuple[str, ...] = ()
     folder: Path | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Transfers(Protocol):

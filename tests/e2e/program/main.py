@@ -147,7 +147,9 @@ class Handler(BaseHTTPRequestHandler):
     model = ""
 
     def do_GET(self) -> None:
-        if self.path != "/ping":
+        if self.path == "/execution-parameters" and self.behaviour == "parameters":
+            self.answer(200, b'{"MaxConcurrentTransforms":3,"BatchStrategy":"SINGLE_RECORD","MaxPayloadInMB":1}')
+        elif self.path != "/ping":
             self.answer(404, b"not found")
         elif self.behaviour == "never-healthy":
             self.answer(500, b"the weights are not loaded")
@@ -161,6 +163,11 @@ class Handler(BaseHTTPRequestHandler):
             for pair in self.headers.get("X-Amzn-SageMaker-Custom-Attributes", "").split(",")
             if "=" in pair
         )
+        if self.behaviour == "env":
+            body = json.dumps(dict(os.environ)).encode()
+        if self.behaviour == "picky" and b"bad" in body:
+            self.answer(400, b"cannot convert 'bad' to a number")
+            return
         if self.behaviour == "slow":
             time.sleep(0.2)
         time.sleep(float(asked.get("sleep", "0")))

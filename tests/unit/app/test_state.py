@@ -9,7 +9,7 @@ import pytest
 
 from sagewright.app import state
 from sagewright.core.errors import SettingsError
-from sagewright.settings import DataDir, ServerSettings, Settings
+from sagewright.settings import ControllerSettings, DataDir, ServerSettings, Settings
 
 
 @pytest.fixture
@@ -84,3 +84,9 @@ def test_settings_come_back_as_they_were_saved(data: DataDir) -> None:
     state.save_settings(saved)
     assert state.load_settings(data) == saved
     assert state.load_settings(DataDir(data.root / "elsewhere")) == Settings(DataDir(data.root / "elsewhere"))
+
+
+@pytest.mark.parametrize("at_once", [None, 3])
+def test_the_number_of_jobs_at_once_reaches_the_controller(data: DataDir, at_once: int | None) -> None:
+    state.save_settings(Settings(data, controller=ControllerSettings(jobs_at_once=at_once)))
+    assert state.load_settings(data).controller.jobs_at_once == at_once

@@ -69,3 +69,9 @@ def test_every_reason_has_a_kind_a_cause_and_fits(
     assert kind in {"AlgorithmError", "ClientError", "InternalServerError"}
     assert detail
     assert len(failure.with_collection(text, message)) <= 1024
+
+
+def test_what_the_backend_saw_of_the_image_is_told_and_the_failure_file_still_comes_first() -> None:
+    found = ended(1, message="The image's ENTRYPOINT is in shell form, so `train` never reached it.")
+    assert failure.of_exit(found, "", []).startswith("AlgorithmError: The image's ENTRYPOINT is in shell form")
+    assert failure.of_exit(found, "my own words", []) == "AlgorithmError: my own words, exit code: 1"

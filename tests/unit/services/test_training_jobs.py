@@ -98,12 +98,14 @@ def test_a_name_is_taken_once(call: Call) -> None:
         ({"InputDataConfig": [channel("..")]}, "cannot be a channel name"),
         ({"InputDataConfig": [channel(uri="https://bucket/data")]}, "is not an S3 URI"),
         ({"InputDataConfig": [channel(uri="s3://bucket/data/b")]}, "No S3 objects found under S3 URL"),
-        ({"InputDataConfig": [channel(S3DataType="ManifestFile")]}, "Use S3Prefix"),
+        ({"InputDataConfig": [channel(S3DataType="AugmentedManifestFile")]}, "Use S3Prefix"),
+        ({"InputDataConfig": [{**channel(S3DataType="ManifestFile"), "InputMode": "FastFile"}]}, "S3Prefix only"),
+        ({"InputDataConfig": [{**channel(), "InputMode": "Pipe"}]}, "Use File or FastFile"),
         ({"InputDataConfig": [{**channel(), "CompressionType": "Gzip"}]}, "needs Pipe input mode"),
         ({"InputDataConfig": [{"ChannelName": "x", "DataSource": {"FileSystemDataSource": {}}}]}, "Put the data into"),
         ({"CheckpointConfig": {"S3Uri": "s3://bucket/c"}}, "CheckpointConfig is not supported"),
-        ({"EnableManagedSpotTraining": True}, "EnableManagedSpotTraining is not supported"),
-        ({"OutputDataConfig": {"S3OutputPath": "s3://bucket", "CompressionType": "NONE"}}, "Use GZIP"),
+        ({"TensorBoardOutputConfig": {"S3OutputPath": "s3://bucket/t"}}, "TensorBoardOutputConfig is not supported"),
+        ({"EnableManagedSpotTraining": True}, "needs StoppingCondition.MaxWaitTimeInSeconds"),
         ({"OutputDataConfig": {"S3OutputPath": "s3://none/x"}}, "aws s3 mb s3://none"),
         ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 0}}, "at least 1"),
         ({"AlgorithmSpecification": {"AlgorithmName": "x", "TrainingInputMode": "File"}}, "no algorithm resource"),
@@ -120,6 +122,24 @@ def test_what_cannot_work_is_refused_with_what_to_change(call: Call, changes: di
     assert words in caught.value.message
     with pytest.raises(ApiFault, match="Requested resource not found"):
         call(SAGEMAKER, "DescribeTrainingJob", TrainingJobName="job")
+
+
+def test_manifests_shares_and_fast_files_are_taken(call: Call) -> None:
+    listed = channel("a", S3DataType="ManifestFile", S3DataDistributionType="ShardedByS3Key")
+    fast = {**channel("b"), "InputMode": "FastFile", "ShuffleConfig": {"Seed": 1}}
+    call(SAGEMAKER, "CreateTrainingJob", **request(InputDataConfig=[listed, fast]))
+    shown = call(SAGEMAKER, "DescribeTrainingJob", TrainingJobName="job")
+    assert [each["ChannelName"] for each in shown["InputDataConfig"]] == ["a", "b"]
+
+
+def test_without_compression_the_model_is_a_prefix(call: Call) -> None:
+    call(
+        SAGEMAKER,
+        "CreateTrainingJob",
+        **request(OutputDataConfig={"S3OutputPath": "s3://bucket/o/", "CompressionType": "NONE"}),
+    )
+    shown = call(SAGEMAKER, "DescribeTrainingJob", TrainingJobName="job")
+    assert shown["ModelArtifacts"]["S3ModelArtifacts"] == "s3://bucket/o/job/output/model"
 
 
 def test_a_folder_image_is_frozen_into_the_job(call: Call, store: Database) -> None:

@@ -29,6 +29,7 @@ from sagewright.store.kinds.endpoint import (
 )
 from sagewright.store.kinds.model import ModelSpec
 from sagewright.store.resources import Resource, Tx
+from sagewright.wire.faults import validation
 
 
 def of_config(ctx: Ctx, tx: Tx, config: Resource) -> Plan:
@@ -37,6 +38,30 @@ def of_config(ctx: Ctx, tx: Tx, config: Resource) -> Plan:
     asked = config.spec["request"]
     variants = asked["ProductionVariants"]
     return Plan(config.key.name, tuple(_variant(ctx, tx, asked, variant) for variant in variants))
+
+
+def of_model(ctx: Ctx, tx: Tx, name: str, resources: Mapping[str, Any]) -> VariantPlan:
+    """The plan of a transform job: `resources` has its InstanceType and InstanceCount. Raises ValidationException."""
+    row = models.existing(tx, model_kind.key(ctx.account, ctx.region, name))
+    model = ModelSpec.from_row(row.spec)
+    role = model.request.get("ExecutionRoleArn")
+    if not role:
+        raise validation(f"Model '{name}' has no ExecutionRoleArn, which a transform job needs. Create it with one.")
+    check_role(ctx, tx, role)
+    if any(each.get("ModelDataSource") for each in model.containers):
+        raise validation(f"Model '{name}' has a ModelDataSource; batch transform needs ModelDataUrl.")
+    if (model.request.get("InferenceExecutionConfig") or {}).get("Mode", SERIAL) != SERIAL:
+        raise validation(f"Model '{name}' has InferenceExecutionConfig.Mode Direct; batch transform needs Serial.")
+    return VariantPlan(
+        name="transform",
+        weight=1.0,
+        count=resources["InstanceCount"],
+        instance_type=resources["InstanceType"],
+        model=row.key.name,
+        role=role,
+        containers=_containers(ctx, tx, model),
+        isolated=bool(model.request.get("EnableNetworkIsolation")),
+    )
 
 
 def retaining(plan: Plan, current: Plan, excluded: Iterable[str]) -> Plan:

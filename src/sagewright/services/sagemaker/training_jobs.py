@@ -1,4 +1,4 @@
-"""Training jobs: Create, Describe, List, Stop, Delete. Writes `spec`; the controller writes `status`.
+"""Training jobs: Create, Describe, List, Update, Stop, Delete. Writes `spec`; the controller writes `status`.
 
 Source: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html, contract A.12,
 compat-surface 1.4 and 1.16. What a request may say is in `training_request`, how a row is shown in `training_view`.
@@ -10,7 +10,7 @@ from sagewright.core.clock import to_text
 from sagewright.core.context import Ctx
 from sagewright.core.errors import AlreadyExists
 from sagewright.services import images, tags
-from sagewright.services.sagemaker import listing, training_request, training_view
+from sagewright.services.sagemaker import listing, training_conditions, training_request, training_view
 from sagewright.services.sagemaker.listing import Listing
 from sagewright.services.service import Operation, Request, Response, reads, writes
 from sagewright.store.kinds import training_job as kind
@@ -41,6 +41,7 @@ def operations(secret: bytes) -> dict[str, Operation]:
         "CreateTrainingJob": writes(create_training_job),
         "DescribeTrainingJob": reads(describe_training_job),
         "ListTrainingJobs": reads(list_training_jobs),
+        "UpdateTrainingJob": writes(update_training_job),
         "StopTrainingJob": writes(stop_training_job),
         "DeleteTrainingJob": writes(delete_training_job),
     }
@@ -67,6 +68,15 @@ def create_training_job(ctx: Ctx, tx: Tx, request: Request) -> Response:
 
 def describe_training_job(ctx: Ctx, tx: Tx, request: Request) -> Response:
     return training_view.describe(_existing(ctx, tx, request))
+
+
+def update_training_job(ctx: Ctx, tx: Tx, request: Request) -> Response:
+    """Change what may be changed of a job under way; its container is left alone."""
+    job = _existing(ctx, tx, request)
+    if job.state in kind.TERMINAL and not request.get("ResourceConfig"):
+        raise validation(f"Training job {job.key.name} has ended ({job.state}): it cannot be changed any more.")
+    tx.update_spec(job, {**job.spec, "request": training_conditions.updated(job, request)}, now=ctx.now)
+    return {"TrainingJobArn": kind.job_arn(job.key)}
 
 
 def stop_training_job(ctx: Ctx, tx: Tx, request: Request) -> Response:

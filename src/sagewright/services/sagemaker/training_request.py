@@ -12,6 +12,7 @@ from typing import Any
 
 from sagewright.core.context import Ctx
 from sagewright.services import s3_uris
+from sagewright.services.sagemaker import training_channels, training_conditions
 from sagewright.services.sagemaker.checks import check_role, later
 from sagewright.services.service import Request
 from sagewright.store import object_rows
@@ -24,11 +25,12 @@ def check(ctx: Ctx, tx: Tx, request: Request) -> None:
     _check_algorithm(request.get("AlgorithmSpecification"))
     _check_metrics(request["AlgorithmSpecification"].get("MetricDefinitions", ()))
     _check_resources(request.get("ResourceConfig"))
+    training_conditions.check(request)
     _check_unsupported(request)
     _check_environment(request)
     check_role(ctx, tx, request["RoleArn"])
     _check_output(ctx, tx, request["OutputDataConfig"])
-    _check_channels(ctx, tx, request)
+    training_channels.check(ctx, tx, request)
 
 
 def _check_algorithm(algorithm: Mapping[str, Any] | None) -> None:
@@ -73,12 +75,12 @@ def _check_resources(config: Mapping[str, Any] | None) -> None:
 
 
 def _check_unsupported(request: Request) -> None:
+    if request.get("TensorBoardOutputConfig"):
+        raise later(
+            "TensorBoardOutputConfig", "Write the events below /opt/ml/output/data: they come with output.tar.gz"
+        )
     if request.get("CheckpointConfig"):
         raise later("CheckpointConfig", "Leave checkpoint_s3_uri out")
-    if request.get("EnableManagedSpotTraining"):
-        raise later("EnableManagedSpotTraining", "Set EnableManagedSpotTraining=False; nothing is billed here")
-    if request["OutputDataConfig"].get("CompressionType") == "NONE":
-        raise later("OutputDataConfig.CompressionType NONE", "Use GZIP")
 
 
 def _check_environment(request: Request) -> None:
@@ -94,50 +96,3 @@ def _check_output(ctx: Ctx, tx: Tx, output: Mapping[str, Any]) -> None:
             f"The bucket of OutputDataConfig.S3OutputPath '{output['S3OutputPath']}' does not exist. "
             f"Create it first: aws s3 mb s3://{uri.bucket}"
         )
-
-
-def _check_channels(ctx: Ctx, tx: Tx, request: Request) -> None:
-    channels = request.get("InputDataConfig", ())
-    names = [channel["ChannelName"] for channel in channels]
-    for name in names:
-        if names.count(name) > 1:
-            raise validation(f"InputDataConfig has two channels named '{name}'. Give each channel its own name.")
-        if name in {".", ".."}:
-            raise validation(f"'{name}' cannot be a channel name: it would not be a folder of its own.")
-    for channel in channels:
-        _check_channel(ctx, tx, request, channel)
-
-
-def _check_channel(ctx: Ctx, tx: Tx, request: Request, channel: Mapping[str, Any]) -> None:
-    name = channel["ChannelName"]
-    mode = channel.get("InputMode", request["AlgorithmSpecification"]["TrainingInputMode"])
-    if mode != "File":
-        raise later(f"Input mode {mode} (channel '{name}')", "Use File")
-    if channel.get("CompressionType", "None") != "None":
-        raise validation(
-            f"CompressionType {channel['CompressionType']} of channel '{name}' needs Pipe input mode: in File mode "
-            "objects are delivered as they are stored. Leave CompressionType out."
-        )
-    if channel.get("RecordWrapperType", "None") != "None":
-        raise validation(f"RecordWrapperType of channel '{name}' needs Pipe input mode. Leave it out.")
-    source = channel["DataSource"].get("S3DataSource")
-    if source is None:
-        raise later(
-            f"A data source other than S3 (channel '{name}')", "Put the data into a bucket and give S3DataSource"
-        )
-    if source["S3DataType"] != "S3Prefix":
-        raise later(f"S3DataType {source['S3DataType']} (channel '{name}')", "Use S3Prefix")
-    if source.get("InstanceGroupNames"):
-        raise validation(f"Channel '{name}' names instance groups, and ResourceConfig has none. Leave them out.")
-    _check_objects(ctx, tx, request["RoleArn"], source["S3Uri"], name)
-
-
-def _check_objects(ctx: Ctx, tx: Tx, role: str, text: str, channel: str) -> None:
-    uri = s3_uris.parse(text, f"inputDataConfig channel {channel}")
-    if object_rows.bucket_exists(tx, ctx.account, uri.bucket) and object_rows.any_object(tx, uri.bucket, uri.key):
-        return
-    raise validation(
-        f'No S3 objects found under S3 URL "{text}" given in input data source. Please ensure that the bucket exists '
-        f"in the selected region ({ctx.region}), that objects exist under that S3 prefix, and that the role "
-        f'"{role}" has "s3:ListBucket" permissions on bucket "{uri.bucket}".'
-    )

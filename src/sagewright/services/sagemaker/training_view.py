@@ -78,7 +78,7 @@ def summarize(job: Resource) -> dict[str, Any]:
 
 
 def _model_uri(job: Resource) -> str:
-    return kind.output_uri(job.spec["request"]["OutputDataConfig"]["S3OutputPath"], job.key.name, "model.tar.gz")
+    return kind.artifact_uris(job.spec["request"], job.key.name)[0].rstrip("/")
 
 
 def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:

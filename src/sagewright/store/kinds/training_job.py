@@ -46,6 +46,15 @@ def output_uri(output_path: str, name: str, artifact: str) -> str:
     return f"{output_path.rstrip('/')}/{name}/output/{artifact}"
 
 
+def artifact_uris(request: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Where /opt/ml/model and /opt/ml/output/data go; CompressionType NONE makes them prefixes, which end in `/`."""
+    output = request["OutputDataConfig"]
+    plain = output.get("CompressionType") == "NONE"
+    model, data = ("model/", "data/") if plain else ("model.tar.gz", "output.tar.gz")
+    path = output["S3OutputPath"]
+    return output_uri(path, name, model), output_uri(path, name, data)
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
     """Desired state. `image` is what the image name meant at creation (see `services.images`):

@@ -1,0 +1,1 @@
+"""Batch transform: objects in, batches through a container, objects out."""

@@ -1,0 +1,127 @@
+"""Which training jobs may begin: as many as the machine holds, in the order in which they were created.
+
+    note ──► known ──(room, and nobody before it waits)──► begun ──► release
+
+A job may begin when what has begun, and what waits before it, leaves room for it: so two jobs that are looked at in the
+same moment cannot both take the last place, and a large job is not overtaken for ever by small ones.
+Room is memory, as the instance types have it (bounded by the machine), and a number of jobs; CPUs are shared. A job
+that needs accelerators has all of them to itself.
+Owns: what is known of the queue, in memory. Each look at a row tells it the truth again, so it is safe to lose.
+Does not own: the rows (`training_jobs`). Safe to call from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from sagewright.controllers.training_steps import UPLOADING, Job
+from sagewright.core.ids import BackendName, Key
+from sagewright.store.kinds import training_job as kind
+from sagewright.store.resources import Tx
+from sagewright.workloads.backend import Capabilities
+from sagewright.workloads.instances import GIB, OF_MACHINE, instance_resources
+from sagewright.workloads.workload import Resources
+
+NEXT: Final = 8  # waiting jobs that are looked at again when a job ends
+_LEAST, _PER_CPU = 4, 2  # jobs at once, where nothing else is set
+_END_OF_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class _Entry:
+    order: tuple[datetime, str, str, str]
+    backend: BackendName
+    instance_type: str
+    begun: bool
+
+
+class JobQueue:
+    """`at_once` jobs, whatever memory they may take; None = as many as fit, at most two for each CPU."""
+
+    def __init__(self, at_once: int | None = None) -> None:
+        self._at_once = at_once
+        self._entries: dict[Key, _Entry] = {}
+        self._filled = False
+        self._lock = threading.Lock()
+
+    def fill(self, tx: Tx) -> None:
+        """Once in a life: every job that has begun already counts, before it is looked at."""
+        if self._filled:
+            return
+        for key in tx.due([kind.KIND], _END_OF_TIME, 100_000):
+            if row := tx.find(key):
+                self.note(Job.of(row))
+        self._filled = True
+
+    def note(self, job: Job) -> None:
+        """What its row says."""
+        row = job.resource
+        if row.state in kind.TERMINAL or job.status.secondary == UPLOADING:
+            self.release(row.key)
+            return
+        order = (row.created_at, row.key.name, row.key.account, row.key.region)
+        asked = job.spec.request["ResourceConfig"].get("InstanceType", "")
+        begun = job.workload is not None
+        with self._lock:
+            self._entries[row.key] = _Entry(order, job.backend, asked, begun)
+
+    def release(self, key: Key) -> None:
+        """It takes no room any more."""
+        with self._lock:
+            self._entries.pop(key, None)
+
+    def waiting(self) -> tuple[Key, ...]:
+        """The next few that wait, in order."""
+        with self._lock:
+            keys = [key for key, entry in self._entries.items() if not entry.begun]
+            return tuple(sorted(keys, key=lambda key: self._entries[key].order)[:NEXT])
+
+    def enter(self, job: Job, has: Capabilities) -> str:
+        """Empty when the job may begin: from now on it counts as begun. Else what it waits for."""
+        self.note(job)
+        with self._lock:
+            own = self._entries[job.resource.key]
+            told = self._missing(own, has)
+            own.begun = not told
+            return told
+
+    def _missing(self, own: _Entry, has: Capabilities) -> str:
+        others = list(self._before(own))
+        most = self._at_once or max(_LEAST, _PER_CPU * has.cpus)
+        if len(others) >= most:
+            return _told(others, f"at most {most} run at once")
+        needs, taken = _needs(own, has), [_needs(each, has) for each in others]
+        if needs.gpus and any(each.gpus for each in taken):
+            return _told(others, "the accelerators of this machine are in use")
+        room = int(has.memory * OF_MACHINE)
+        used = sum(each.memory or 0 for each in taken)
+        if not self._at_once and room and used and used + (needs.memory or 0) > room:
+            return _told(
+                others,
+                f"{own.instance_type} has {_gib(needs.memory or 0)} GiB of memory, and {_gib(max(0, room - used))} of "
+                f"{_gib(room)} GiB are free",
+            )
+        return ""
+
+    def _before(self, own: _Entry) -> Iterator[_Entry]:
+        """Those that have begun, and those of the same backend that wait and come first."""
+        for each in self._entries.values():
+            if each is not own and (each.begun or (each.backend == own.backend and each.order < own.order)):
+                yield each
+
+
+def _told(others: list[_Entry], why: str) -> str:
+    waiting = sum(not each.begun for each in others)
+    return "jobs that were created earlier come first" if waiting else why
+
+
+def _needs(entry: _Entry, has: Capabilities) -> Resources:
+    return instance_resources(entry.instance_type, cpus=has.cpus, memory=has.memory, gpus=has.gpus)
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f}"

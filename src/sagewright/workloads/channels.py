@@ -1,0 +1,25 @@
+"""A training job's channels as one host sees them: the request's words made `ChannelInput`s (contract A.8). Pure.
+
+FastFile is staged as File is. ShuffleConfig says in which order a Pipe is fed; files have no order, so it has no
+effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sagewright.workloads.transfer import ChannelInput
+
+
+def channel_inputs(request: Mapping[str, Any], *, host: str, hosts: Sequence[str]) -> tuple[ChannelInput, ...]:
+    """A channel that names instance groups is shared out among their hosts by whoever calls: `hosts` are those."""
+    return tuple(_channel(each, host, hosts) for each in request.get("InputDataConfig") or ())
+
+
+def _channel(channel: Mapping[str, Any], host: str, hosts: Sequence[str]) -> ChannelInput:
+    source = channel["DataSource"]["S3DataSource"]
+    made = ChannelInput(channel["ChannelName"], source["S3Uri"], manifest=source["S3DataType"] == "ManifestFile")
+    if source.get("S3DataDistributionType") != "ShardedByS3Key":
+        return made
+    return ChannelInput(made.channel, made.s3_uri, made.manifest, hosts.index(host), len(hosts))
