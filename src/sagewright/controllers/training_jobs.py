@@ -28,6 +28,7 @@ from sagewright.controllers.controller import (
     Action,
     Decision,
     ForgetTransfers,
+    HandOver,
     LogState,
     Problem,
     Remove,
@@ -167,13 +168,13 @@ class TrainingController:
         has = seen.capabilities.get(job.backend)
         missing = self._queue.enter(job, has) if has else ""
         if not missing:
-            return self._begin(job, now)
+            return self._begin(job, seen, now)
         status = replace(job.status, unreachable_since=None)
         status = steps.enter(status, steps.PENDING, steps.PENDING_TEXT, now, missing)
         waits = self._keep(job, self._calmly(job, status, now), "waits for room")
         return replace(waits, wake_in=_IN_LINE)  # the end of another job wakes it, or the next full pass after this
 
-    def _begin(self, job: Job, now: datetime) -> Decision:
+    def _begin(self, job: Job, seen: Seen, now: datetime) -> Decision:
         attempt = job.status.attempt + 1
         workload = self._new_id(job_kind.KIND, job.name, attempt, 1)
         begun = now if job.status.transitions else min(job.resource.created_at, now)
@@ -189,7 +190,7 @@ class TrainingController:
         )
         if job.spec.request.get("InputDataConfig"):
             status = steps.enter(status, steps.DOWNLOADING, steps.INPUT_TEXT, now)
-        stage = StartTransfer(self._stage(job, workload))
+        stage = StartTransfer(self._stage(job, workload, seen))
         return self._keep(job, status, f"begins as {workload}", (stage,))
 
     def _start(self, job: Job, workload: WorkloadId, seen: Seen, now: datetime) -> Decision:
@@ -199,7 +200,7 @@ class TrainingController:
             return self._collect(job, workload, steps.failed(reason), now)
         staged = seen.transfers.get(steps.stage_id(workload))
         if staged is None:
-            return self._keep(job, job.status, "staging starts", (StartTransfer(self._stage(job, workload)),))
+            return self._keep(job, job.status, "staging starts", (StartTransfer(self._stage(job, workload, seen)),))
         if staged.phase is TransferPhase.FAILED:
             return self._finish(job, steps.failed(failure.of_staging(staged.message)), now)
         if staged.phase is TransferPhase.RUNNING:
@@ -207,7 +208,7 @@ class TrainingController:
             status = steps.detailed(status, steps.progress(staged), now)
             return self._keep(job, self._calmly(job, status, now), "staging")
         status = steps.enter(job.status, steps.DOWNLOADING, steps.IMAGE_TEXT, now)
-        return self._keep(job, status, "submits", (self._submission(job, workload, seen),))
+        return self._keep(job, status, "submits", (self._submission(job, workload, seen, staged.layered),))
 
     def _prepare(self, job: Job, found: Observation, now: datetime) -> Decision:
         status = replace(job.status, unreachable_since=None)
@@ -268,13 +269,13 @@ class TrainingController:
     def _collect(self, job: Job, workload: WorkloadId, ending: Mapping[str, Any], now: datetime) -> Decision:
         status = replace(job.status, ending=dict(ending), unreachable_since=None)
         status = steps.enter(status, steps.UPLOADING, steps.UPLOADING_TEXT, now)
-        decision = self._keep(job, status, "uploads", (StartTransfer(self._collection(job, workload)),))
+        decision = self._keep(job, status, "uploads", self._collection(job, workload))
         return replace(decision, wakes=self._make_room(job))
 
     def _upload(self, job: Job, workload: WorkloadId, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:
         state = seen.transfers.get(steps.collect_id(workload))
         if state is None:
-            return self._keep(job, job.status, "uploads", (StartTransfer(self._collection(job, workload)),))
+            return self._keep(job, job.status, "uploads", self._collection(job, workload))
         if state.phase is TransferPhase.RUNNING:
             status = steps.enter(job.status, steps.UPLOADING, steps.UPLOADING_TEXT, now, steps.progress(state))
             return self._keep(job, self._calmly(job, status, now), "uploading")
@@ -340,8 +341,9 @@ class TrainingController:
         fresh = now - job.resource.changed_at < self._timing.poll
         return job.status if same_step and fresh else status
 
-    def _stage(self, job: Job, workload: WorkloadId) -> StageInputs:
+    def _stage(self, job: Job, workload: WorkloadId, seen: Seen) -> StageInputs:
         request, key = job.spec.request, job.resource.key
+        has = seen.capabilities.get(job.backend)
         return StageInputs(
             id=steps.stage_id(workload),
             account=key.account,
@@ -350,15 +352,15 @@ class TrainingController:
             files=container.training_files(request),
             folders=container.training_folders(request),
             channels=channel_inputs(request, host=container.FIRST_HOST, hosts=(container.FIRST_HOST,)),
+            layered=has is not None and has.layers,
         )
 
-    def _collection(self, job: Job, workload: WorkloadId) -> CollectOutputs:
-        key = job.resource.key
-        return CollectOutputs(
-            steps.collect_id(workload), key.account, key.region, steps.root(self._workloads, workload), job.archives
-        )
+    def _collection(self, job: Job, workload: WorkloadId) -> tuple[Action, ...]:
+        key, root = job.resource.key, steps.root(self._workloads, workload)
+        collect = CollectOutputs(steps.collect_id(workload), key.account, key.region, root, job.archives)
+        return HandOver(job.backend, workload), StartTransfer(collect)
 
-    def _submission(self, job: Job, workload: WorkloadId, seen: Seen) -> Submit:
+    def _submission(self, job: Job, workload: WorkloadId, seen: Seen, layered: tuple[str, ...]) -> Submit:
         has = seen.capabilities[job.backend]
         made = container.training_workload(
             job.spec.request,
@@ -369,6 +371,7 @@ class TrainingController:
             root=steps.root(self._workloads, workload),
             machine=container.Machine(has.cpus, has.memory, has.gpus),
             platform=self._surroundings(job),
+            layered=layered,
         )
         return Submit(job.backend, made, job.log_stream)
 

@@ -156,7 +156,8 @@ class LocalTransfers:
                     stage(transfer, self._objects, meter, self._trash)
                 finally:
                     self._clean(self._trash)
-                return self._done(transfer.id, meter, transfer.root)
+                layered = tuple(each.channel for each in transfer.channels) if transfer.layered else ()
+                return self._done(transfer.id, meter, transfer.root, layered=layered)
             case CollectOutputs():
                 return self._done(transfer.id, meter, None, collect(transfer, self._objects, meter))
             case RunTransform():
@@ -178,10 +179,17 @@ class LocalTransfers:
         written: tuple[str, ...] = (),
         *,
         model: bool = False,
+        layered: tuple[str, ...] = (),
     ) -> TransferState:
-        folder = root if model else None
         ended = TransferState(
-            each, TransferPhase.DONE, "", meter.moved, meter.total, written, folder, progress=meter.progress
+            each,
+            TransferPhase.DONE,
+            bytes_moved=meter.moved,
+            bytes_total=meter.total,
+            written=written,
+            folder=root if model else None,
+            progress=meter.progress,
+            layered=layered,
         )
         self._write_marker(ended, root)
         return ended
@@ -242,6 +250,7 @@ class LocalTransfers:
             "model": ended.folder is not None,
             "bytes": ended.bytes_moved,
             "written": list(ended.written),
+            "layered": list(ended.layered),
         }
         path = self._marker(ended.id)
         beside = path.with_suffix(".new")
@@ -258,8 +267,16 @@ class LocalTransfers:
         model = bool(content.get("model"))
         if root is not None and not (self._models.trusted(root) if model else self._is_there(root, content["boot"])):
             return None
-        size, written = content["bytes"], tuple(content["written"])
-        return TransferState(each, TransferPhase.DONE, "", size, size, written, root if model else None)
+        size = content["bytes"]
+        return TransferState(
+            each,
+            TransferPhase.DONE,
+            bytes_moved=size,
+            bytes_total=size,
+            written=tuple(content["written"]),
+            folder=root if model else None,
+            layered=tuple(content.get("layered", ())),
+        )
 
     def _is_there(self, root: Path, boot: str) -> bool:
         return boot == self._boot and root.is_dir()

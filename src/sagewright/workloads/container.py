@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from sagewright.core.ids import WorkloadId
 from sagewright.workloads.instances import instance_resources
+from sagewright.workloads.layers import layered_mounts
 from sagewright.workloads.workload import ImageRef, Mount, Resources, Workload
 
 ML: Final = "/opt/ml"
@@ -121,8 +122,10 @@ def training_workload(
     root: Path,
     machine: Machine,
     platform: Mapping[str, str] | None = None,
+    layered: Collection[str] = (),
 ) -> Workload:
-    """The one container of a single-host training job. `root` is the staged folder that becomes /opt/ml."""
+    """The one container of a single-host training job. `root` is the staged folder that becomes /opt/ml, `layered` the
+    channels that were staged beside it."""
     entrypoint, arguments = command(request)
     resources = training_resources(request, machine)
     return Workload(
@@ -131,7 +134,7 @@ def training_workload(
         entrypoint=entrypoint,
         arguments=arguments,
         env=training_environment(request, arn=arn, region=region, gpus=resources.gpus, platform=platform),
-        mounts=(Mount(root, ML), *_checkpoint_mount(request, root)),
+        mounts=(Mount(root, ML), *_checkpoint_mount(request, root), *layered_mounts(request, root, layered)),
         resources=resources,
         hostname=FIRST_HOST,
         network_isolation=bool(request.get("EnableNetworkIsolation")),

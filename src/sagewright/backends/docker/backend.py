@@ -25,10 +25,12 @@ from weakref import WeakValueDictionary
 
 from sagewright.backends.docker import place, seen, spec
 from sagewright.backends.docker.engine import Engine, EngineRefused
+from sagewright.backends.docker.facts import capabilities
 from sagewright.backends.docker.follow import Look, follow
 from sagewright.backends.docker.hints import Hints
 from sagewright.backends.docker.images import ImageProblem, OwnRegistry, check_image, engine_name, find_image, pull
-from sagewright.backends.docker.ownership import give_to, make_room
+from sagewright.backends.docker.layer_trial import LayerTrial
+from sagewright.backends.docker.ownership import give_to, hand_over, make_room
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
 from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Usage
@@ -54,7 +56,8 @@ class _Accepted:
 
 
 class DockerBackend:
-    """`installation` tells our containers from those of others; `credentials` is Docker's own config.json."""
+    """`installation` tells our containers from those of others; `credentials` is Docker's own config.json; `scratch` is
+    a folder on the file system of what will be mounted."""
 
     def __init__(
         self,
@@ -63,10 +66,12 @@ class DockerBackend:
         host: str | None = None,
         credentials: Path | None = None,
         registry: OwnRegistry | None = None,
+        scratch: Path | None = None,
     ) -> None:
         self._registry = registry
         self._installation = installation
         self._engine = Engine(host)
+        self._layers = LayerTrial(self._engine, installation, scratch)
         self._credentials = credentials or Path.home() / ".docker" / "config.json"
         self._label = f"{spec.INSTALLATION}={installation}"
         self._hints = Hints(self._engine, self._label)
@@ -85,26 +90,11 @@ class DockerBackend:
     async def describe(self) -> Capabilities:
         try:
             await self._engine.ping()
-            facts = await self._engine.facts()
+            facts, layering = await self._engine.facts(), await self._layers.result()
         except (BackendUnavailable, EngineRefused) as error:
             words = place.problem(self._engine.host, str(error))
             return Capabilities(NAME, available=False, problem=words, installed=place.installed())
-        details = {
-            "engine": "podman" if facts.podman else "docker",
-            "system": facts.system,
-            "log driver": facts.log_driver,
-        }
-        if facts.gpu_runtime:
-            details["gpu"] = facts.gpu_runtime
-        return Capabilities(
-            NAME,
-            available=True,
-            version=facts.version,
-            cpus=facts.cpus,
-            memory=facts.memory,
-            gpus=facts.gpus,
-            details=details,
-        )
+        return capabilities(NAME, facts, layering.problem)
 
     async def submit(self, workload: Workload) -> None:
         if workload.image.folder:
@@ -207,6 +197,13 @@ class DockerBackend:
         given = replace(image, name=engine_name(image, self._registry))
         return await give_to(self._engine, self._installation, given, paths, owner or (os.getuid(), os.getgid()))
 
+    async def hand_over(self, workload: WorkloadId) -> None:
+        if os.geteuid() != 0:
+            await hand_over(self._engine, self._installation, lambda: self._find(workload))
+
+    async def sweep(self) -> None:
+        await self._engine.prune_volumes(self._label)
+
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]
         self._kills.clear()
@@ -229,7 +226,10 @@ class DockerBackend:
                 return False
             facts = await self._engine.facts()
             check_image(image, name, facts, workload.required_labels)
-            config = spec.container_config(workload, self._installation, image, facts, limits=self._raises_limits)
+            layering = (await self._layers.result()).options if any(each.changes for each in workload.mounts) else ""
+            config = spec.container_config(
+                workload, self._installation, image, facts, limits=self._raises_limits, layering=layering
+            )
             config["Image"] = image.id if workload.image.digest else name
             for volume in spec.inner_volumes(workload, image):
                 make_room(volume, workload.mounts)

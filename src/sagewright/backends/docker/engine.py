@@ -130,6 +130,30 @@ class Engine:
                 found = await client.containers.list(all=True, filters=json.dumps({"label": [label]}))
         return [{name: container[name] for name in ("Id", "Names", "State", "Labels")} for container in found]
 
+    # -- what containers hold --------------------------------------------------
+
+    async def put_into(self, container: str, folder: str, archive: bytes) -> None:
+        """Unpack a tar archive in a folder of the container, which needs not run."""
+        headers = {"Content-Type": "application/x-tar"}
+        path = f"containers/{container}/archive"
+        async with self._stream("PUT", path, {"path": folder}, headers, _once(archive)):
+            pass
+
+    async def is_in(self, container: str, path: str) -> bool:
+        try:
+            async with self._stream("HEAD", f"containers/{container}/archive", {"path": path}):
+                return True
+        except EngineRefused as refused:
+            if refused.status == 404:
+                return False
+            raise
+
+    async def prune_volumes(self, label: str) -> None:
+        """Remove the volumes without a name that have this label and that no container has."""
+        with _allow(404, 409):
+            async with self._answers() as client:
+                await client.volumes.prune(filters={"label": [label]})
+
     # -- networks ------------------------------------------------------------
 
     async def ensure_network(self, config: Json) -> None:
@@ -173,6 +197,22 @@ class Engine:
         async with self._stream("POST", "build", params, {"Content-Type": "application/x-tar"}, context) as response:
             async for step in _steps(response):
                 yield step
+
+    async def import_image(self, name: str, archive: bytes) -> str:
+        """An image of one layer with these files; its id."""
+        params = {"fromSrc": "-", "repo": name}
+        made = ""
+        async with self._stream(
+            "POST", "images/create", params, {"Content-Type": "application/x-tar"}, _once(archive)
+        ) as response:
+            async for step in _steps(response):
+                made = str(step.get("status", made))
+        return made
+
+    async def delete_image(self, name: str) -> None:
+        with _allow(404, 409):
+            async with self._answers() as client:
+                await client.images.delete(name, force=True)
 
     async def tag(self, name: str, repository: str, tag: str) -> None:
         async with self._answers() as client:
@@ -288,6 +328,10 @@ class Engine:
             await client.close()
         if connector:
             await connector.close()
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 async def _steps(response: aiohttp.ClientResponse) -> AsyncGenerator[Json, None]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from sagewright.core.ids import BackendName
+from sagewright.workloads.backend import Capabilities
+
 _MACHINES: Final[Mapping[str, str]] = {"x86_64": "amd64", "aarch64": "arm64"}
 _RUNS_ON: Final[Mapping[str, frozenset[str]]] = {  # machine → image architectures that its own instruction set runs
     "amd64": frozenset({"amd64", "386"}),
@@ -89,6 +92,28 @@ def facts_of(version: Mapping[str, Any], info: Mapping[str, Any], *, local: bool
         selinux=any("name=selinux" in option for option in info.get("SecurityOptions") or ()),
         emulated=_emulated() if native else None,
         system=system,
+    )
+
+
+def capabilities(name: BackendName, facts: Facts, layer_problem: str) -> Capabilities:
+    """The engine as a backend's description; `layer_problem` is why it cannot layer mounts."""
+    details = {
+        "engine": "podman" if facts.podman else "docker",
+        "system": facts.system,
+        "log driver": facts.log_driver,
+        "inputs": f"copies: {layer_problem}" if layer_problem else "hard links to the stored objects",
+    }
+    if facts.gpu_runtime:
+        details["gpu"] = facts.gpu_runtime
+    return Capabilities(
+        name,
+        available=True,
+        version=facts.version,
+        cpus=facts.cpus,
+        memory=facts.memory,
+        gpus=facts.gpus,
+        details=details,
+        layers=not layer_problem,
     )
 
 
