@@ -156,8 +156,7 @@ class LocalTransfers:
                     stage(transfer, self._objects, meter, self._trash)
                 finally:
                     self._clean(self._trash)
-                layered = tuple(each.channel for each in transfer.channels) if transfer.layered else ()
-                return self._done(transfer.id, meter, transfer.root, layered=layered)
+                return self._done(transfer.id, meter, transfer.root)
             case CollectOutputs():
                 return self._done(transfer.id, meter, None, collect(transfer, self._objects, meter))
             case RunTransform():
@@ -179,17 +178,10 @@ class LocalTransfers:
         written: tuple[str, ...] = (),
         *,
         model: bool = False,
-        layered: tuple[str, ...] = (),
     ) -> TransferState:
+        folder = root if model else None
         ended = TransferState(
-            each,
-            TransferPhase.DONE,
-            bytes_moved=meter.moved,
-            bytes_total=meter.total,
-            written=written,
-            folder=root if model else None,
-            progress=meter.progress,
-            layered=layered,
+            each, TransferPhase.DONE, "", meter.moved, meter.total, written, folder, progress=meter.progress
         )
         self._write_marker(ended, root)
         return ended
@@ -250,7 +242,6 @@ class LocalTransfers:
             "model": ended.folder is not None,
             "bytes": ended.bytes_moved,
             "written": list(ended.written),
-            "layered": list(ended.layered),
         }
         path = self._marker(ended.id)
         beside = path.with_suffix(".new")
@@ -267,16 +258,8 @@ class LocalTransfers:
         model = bool(content.get("model"))
         if root is not None and not (self._models.trusted(root) if model else self._is_there(root, content["boot"])):
             return None
-        size = content["bytes"]
-        return TransferState(
-            each,
-            TransferPhase.DONE,
-            bytes_moved=size,
-            bytes_total=size,
-            written=tuple(content["written"]),
-            folder=root if model else None,
-            layered=tuple(content.get("layered", ())),
-        )
+        size, written = content["bytes"], tuple(content["written"])
+        return TransferState(each, TransferPhase.DONE, "", size, size, written, root if model else None)
 
     def _is_there(self, root: Path, boot: str) -> bool:
         return boot == self._boot and root.is_dir()

@@ -36,8 +36,7 @@ class StageInputs:
     """Make `root` (it becomes /opt/ml) ready: the folder tree, `files`, and every channel's objects.
 
     `layered`: channels cost no bytes. Their files are hard links to the stored objects, in folders beside `root` (see
-    `workloads.layers`), and have to be mounted over it; `TransferState.layered` has their names. Else they are copies
-    in `root` itself.
+    `workloads.layers`), and have to be mounted over it. Else they are copies in `root` itself.
 
     `files` maps a path relative to `root` to its content. Done means all of it is there; a transfer that was
     cut off leaves nothing that a later one would trust.
@@ -120,8 +119,7 @@ class TransferPhase(StrEnum):
 @dataclass(frozen=True, slots=True)
 class TransferState:
     """`message` is the reason when FAILED. `written` are the S3 URIs that a collection made; `folder` is the folder
-    that a model became; `progress` is what a transform has counted; `layered` are the channels that lie beside the
-    root as links."""
+    that a model became; `progress` is what a transform has counted."""
 
     id: TransferId
     phase: TransferPhase
@@ -131,7 +129,6 @@ class TransferState:
     written: tuple[str, ...] = ()
     folder: Path | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
-    layered: tuple[str, ...] = ()
 
 
 class Transfers(Protocol):
