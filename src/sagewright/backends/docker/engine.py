@@ -65,6 +65,18 @@ class Engine:
             self._facts = facts_of(version, info, local=place.is_local(client.docker_host, self.host))
         return self._facts
 
+    async def info(self) -> Json:
+        """The engine's own description of itself and of its machine."""
+        with _allow():
+            async with self._answers() as client:
+                found: Json = await client.system.info()
+        return found
+
+    async def log_in(self, auth: Json) -> None:
+        """Has the engine itself try a registry's login. Raises EngineRefused with what the engine met on the way."""
+        async with self._answers() as client:
+            await client.auth(**auth)
+
     async def ping(self) -> None:
         """Raises BackendUnavailable; about a millisecond, where asking for the facts can take many."""
         with _allow():

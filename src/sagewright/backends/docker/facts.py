@@ -71,9 +71,8 @@ def image_of(found: Mapping[str, Any]) -> Image:
 
 def facts_of(version: Mapping[str, Any], info: Mapping[str, Any], *, local: bool) -> Facts:
     system = info.get("OperatingSystem") or ""
-    virtual = any(name in system for name in _VIRTUAL) or info.get("Name") in ("colima", "orbstack")
     podman = any("Podman" in part.get("Name", "") for part in version.get("Components") or ())
-    native = local and not virtual
+    native = local and not is_virtual(info)
     machine = version.get("Arch") or info.get("Architecture") or ""
     drivers = (info.get("Plugins") or {}).get("Log") or ()
     return Facts(
@@ -90,6 +89,12 @@ def facts_of(version: Mapping[str, Any], info: Mapping[str, Any], *, local: bool
         emulated=_emulated() if native else None,
         system=system,
     )
+
+
+def is_virtual(info: Mapping[str, Any]) -> bool:
+    """Whether the engine has a virtual machine of its own: neither files nor names nor loopback are this machine's."""
+    system = info.get("OperatingSystem") or ""
+    return any(name in system for name in _VIRTUAL) or info.get("Name") in ("colima", "orbstack")
 
 
 def _security(info: Mapping[str, Any]) -> str:
