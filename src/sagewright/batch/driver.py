@@ -187,9 +187,14 @@ class Driver:
         self._group.create_task(self._publish(run))
 
     async def _publish(self, run: UnderWay) -> None:
-        await asyncio.to_thread(run.publish)
-        line = run.finish()
-        self._journal.note(line)
+        publishing = asyncio.ensure_future(asyncio.to_thread(run.publish))
+        try:
+            await asyncio.shield(publishing)
+        except asyncio.CancelledError:
+            await asyncio.wait((publishing,))  # a thread cannot be stopped: what it writes must not be taken away
+            publishing.exception()
+            raise
+        self._journal.note(run.finish())
         self._open.discard(run)
         self._publishing -= 1
         self._room.set()

@@ -22,7 +22,7 @@ def slow(body: bytes) -> tuple[int, bytes]:
     return 200, body
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_any_instant_is_survived(runs: Runs, seed: int) -> None:
     chance = random.Random(seed)
     objects = {f"{n:03}": b"".join(b"%d,%d\n" % (n, i) for i in range(chance.choice((1, 9, 120)))) for n in range(40)}
