@@ -37,6 +37,12 @@ class Facts:
     emulated: frozenset[str] | None
     system: str
 
+    @property
+    def details(self) -> dict[str, str]:
+        """What a user may want to know besides."""
+        told = {"engine": "podman" if self.podman else "docker", "system": self.system, "log driver": self.log_driver}
+        return {**told, "gpu": self.gpu_runtime} if self.gpu_runtime else told
+
     def runs(self, architecture: str) -> bool:
         own = _RUNS_ON.get(self.architecture, frozenset({self.architecture}))
         return self.emulated is None or not architecture or architecture in own or architecture in self.emulated
