@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sagewright.controllers import failure
+from sagewright.controllers import training_pipes as pipes
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import (
     Action,
@@ -113,7 +114,7 @@ class TrainingController:
             workloads={workload: job.backend},
             backends=(job.backend,) if steps.may_start(job) else (),
             log_streams={workload: job.log_stream},
-            transfers=() if job.ran else (steps.stage_id(workload),),
+            transfers=(*pipes.transfers(job), *(() if job.ran else (steps.stage_id(workload),))),
             metric_definitions={workload: job.metric_definitions},
             failure_files={workload: steps.root(self._workloads, workload) / "output" / "failure"},
         )
@@ -121,7 +122,7 @@ class TrainingController:
     def _watch_leftovers(self, job: Job, workload: WorkloadId) -> Watch:
         return Watch(
             workloads={workload: job.backend},
-            transfers=(steps.stage_id(workload), steps.collect_id(workload)),
+            transfers=(steps.stage_id(workload), steps.collect_id(workload), *pipes.transfers(job)),
             folders={workload: steps.own_folder(self._workloads, workload)},
         )
 
@@ -134,9 +135,14 @@ class TrainingController:
             return self._head_for(job, steps.stopped(), now, "the user asked for it")
         if job.workload is None:
             return self._enter(job, seen, now)
-        found = seen.workloads.get(job.workload)
+        if reason := pipes.failure(job, seen):
+            return self._give_up(job, job.workload, reason)
+        return pipes.with_feeds(self._go_on(job, job.workload, seen, now), job, seen, self._workloads)
+
+    def _go_on(self, job: Job, workload: WorkloadId, seen: Seen, now: datetime) -> Decision:
+        found = seen.workloads.get(workload)
         if found is None:
-            return self._start(job, job.workload, seen, now)
+            return self._start(job, workload, seen, now)
         match found.phase:
             case Phase.PREPARING:
                 return self._prepare(job, found, now)
@@ -242,6 +248,11 @@ class TrainingController:
         stops: tuple[Action, ...] = (Stop(job.backend, job.workload),) if job.workload else ()
         wait = self._timing.poll if stops else NOW
         return Decision(status.to_row(), job_kind.STOPPING, stops, wake_in=wait, note=f"stops, because {why}")
+
+    def _give_up(self, job: Job, workload: WorkloadId, reason: str) -> Decision:
+        """It fails, whatever its program makes of it, once that has ended."""
+        status = replace(job.status, ending=steps.failed(reason))
+        return self._keep(job, status, "fails", (Stop(job.backend, workload),))
 
     def _end(self, job: Job, seen: Seen, now: datetime) -> Decision:
         """The end is decided; get there."""
@@ -376,7 +387,7 @@ class TrainingController:
         workload = job.workload
         if workload is None:
             return ()
-        ids = (steps.stage_id(workload), steps.collect_id(workload))
+        ids = (steps.stage_id(workload), steps.collect_id(workload), *pipes.transfers(job))
         return (
             Remove(job.backend, workload),
             ForgetTransfers(ids, steps.own_folder(self._workloads, workload)),

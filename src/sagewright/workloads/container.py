@@ -69,10 +69,15 @@ def training_folders(request: Request) -> tuple[str, ...]:
     Not `output/intermediate`: if it exists, the training toolkit leaves the sync of it to the platform.
     """
     folders = ["input/config", "input/data", "model", "output", "output/data", METRICS.removeprefix(f"{ML}/")]
-    folders += [f"input/data/{name}" for name in _channel_names(request)]
+    folders += [f"input/data/{name}" for name in _channel_names(request) if not is_pipe(request, name)]
     if request.get("CheckpointConfig"):
         folders.append(_checkpoint_folder(request))
     return tuple(folders)
+
+
+def is_pipe(request: Request, channel: str) -> bool:
+    """Whether a channel is fed through pipes: it has no folder then."""
+    return _input_data_config(request)[channel]["TrainingInputMode"] == "Pipe"
 
 
 def training_environment(
@@ -137,6 +142,7 @@ def training_workload(
         network_isolation=bool(request.get("EnableNetworkIsolation")),
         stop_grace=STOP_GRACE,
         labels={"sagewright.training-job": request["TrainingJobName"]},
+        pipes=any(is_pipe(request, name) for name in _channel_names(request)),
     )
 
 
