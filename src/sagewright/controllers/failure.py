@@ -75,6 +75,18 @@ def of_collection(message: str) -> str:
     return head(f"ClientError: Artifact upload failed: {message}", LIMIT)
 
 
+def on_host(reason: str, host: str) -> str:
+    """`AlgorithmError: [algo-2] …` of a job with several hosts. What no longer fits is taken from the middle, so that
+    the exit code stays."""
+    name, _, detail = reason.partition(": ")
+    start = f"{name}: [{host}] "
+    room = LIMIT - len(start)
+    if len(detail) > room:
+        end = detail[-room // 2 :]
+        detail = head(detail, room - len(end)) + end
+    return start + detail
+
+
 def with_collection(reason: str, message: str) -> str:
     """A failure whose outputs could not be saved either: the first cause stays first."""
     more = head(f" In addition: Artifact upload failed: {message}", LIMIT // 2)

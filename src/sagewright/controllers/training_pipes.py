@@ -15,29 +15,31 @@ from pathlib import Path
 from sagewright.controllers import failure as texts
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import Decision, Seen, StartTransfer, Submit
+from sagewright.controllers.training_hosts import HostFailure, on_host
 from sagewright.controllers.training_steps import Job
 from sagewright.core.ids import TransferId, WorkloadId
 from sagewright.workloads.channels import has_pipes
+from sagewright.workloads.hosts import seen_by
 from sagewright.workloads.observation import Phase
 from sagewright.workloads.transfer import FeedPipes, TransferPhase
 
 
 def fed(job: Job) -> tuple[WorkloadId, ...]:
     """The workloads that are fed through pipes."""
-    return (job.workload,) if job.workload and has_pipes(job.spec.request) else ()
+    return tuple(each for each in job.workloads if has_pipes(seen_by(job.spec.request, job.host(each))))
 
 
 def transfers(job: Job) -> tuple[TransferId, ...]:
     return tuple(steps.feed_id(each) for each in fed(job))
 
 
-def failure(job: Job, seen: Seen) -> str:
-    """The FailureReason, when a channel cannot be fed any more; empty while all are well."""
-    for each in transfers(job):
-        state = seen.transfers.get(each)
+def failure(job: Job, seen: Seen) -> HostFailure | None:
+    """The first host whose channels cannot be fed any more."""
+    for each in fed(job):
+        state = seen.transfers.get(steps.feed_id(each))
         if state is not None and state.phase is TransferPhase.FAILED:
-            return texts.of_feeding(state.message)
-    return ""
+            return HostFailure(each, on_host(job, each, texts.of_feeding(state.message)), drained=True)
+    return None
 
 
 def with_feeds(decision: Decision, job: Job, seen: Seen, workloads: Path) -> Decision:

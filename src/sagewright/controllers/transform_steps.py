@@ -24,8 +24,8 @@ from sagewright.store.kinds.endpoint import ContainerPlan, VariantPlan
 from sagewright.store.kinds.transform_job import TransformSpec, TransformStatus
 from sagewright.store.resources import Resource
 from sagewright.workloads.backend import Capabilities
-from sagewright.workloads.container import Machine
 from sagewright.workloads.hosting import Place, serving_workload
+from sagewright.workloads.instances import Machine
 from sagewright.workloads.observation import Observation
 from sagewright.workloads.transfer import RunTransform, StageModel
 

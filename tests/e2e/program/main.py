@@ -124,6 +124,7 @@ def s3(parameters: dict) -> int:
 def pipe(parameters: dict) -> int:
     """Reads epochs of every Pipe channel to their ends, or `limit` bytes of each; `pause` seconds after each piece."""
     channels = json.loads((BASE / "input/config/inputdataconfig.json").read_text())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     limit, pause = int(parameters.get("limit", str(1 << 60))), float(parameters.get("pause", "0"))
     told = {}
     for epoch in range(int(parameters.get("epochs", "1"))):

@@ -49,9 +49,9 @@ def test_nothing_is_fed_while_inputs_are_staged_or_without_pipes() -> None:
     assert not feeds(controller().decide(plain, given.seen(stage=TransferPhase.DONE), after(1)))
 
 
-@pytest.mark.parametrize("found", [preparing(), running()])
-def test_a_feeder_that_is_not_there_is_started_again_while_the_container_lives(found: Any) -> None:
-    job = piped(given.training())
+@pytest.mark.parametrize(("status", "found"), [(given.begun(), preparing()), (given.training(), running())])
+def test_a_feeder_that_is_not_there_is_started_again_while_the_container_lives(status: Any, found: Any) -> None:
+    job = piped(status)
     assert FEED in controller().watch(job).transfers
     assert feeds(controller().decide(job, given.seen(found), after(20)))
     assert not feeds(controller().decide(job, fed(given.seen(found)), after(20)))
