@@ -71,7 +71,7 @@ class Requests:
             platform=self._surroundings(job),
             host=job.workloads.index(workload),
             peers=job.peers,
-            layered=[each.channel for each in channels],
+            layered=[each.channel for each in channels if not each.pipe],
         )
         return Submit(job.backend, made, job.log_streams[workload])
 
@@ -80,5 +80,5 @@ class Requests:
         return (*removes, *(self._forget(job, each) for each in job.workloads))
 
     def _forget(self, job: Job, workload: WorkloadId) -> ForgetTransfers:
-        ids = (steps.stage_id(workload), steps.collect_id(workload))
+        ids = (steps.stage_id(workload), steps.feed_id(workload), steps.collect_id(workload))
         return ForgetTransfers(ids, steps.own_folder(self._workloads, workload))

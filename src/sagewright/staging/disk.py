@@ -41,7 +41,7 @@ def link_file(source: Path, target: str, meter: Meter) -> None:
             raise
         copy_file(source, target, meter)
         return
-    meter.add(source.stat().st_size)
+    meter.add(Path(target).stat().st_size)
 
 
 def copy_file(source: Path, target: str, meter: Meter) -> None:

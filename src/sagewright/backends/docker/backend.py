@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,16 @@ from weakref import WeakValueDictionary
 
 from sagewright.backends.docker import place, seen, spec
 from sagewright.backends.docker.engine import Engine, EngineRefused
-from sagewright.backends.docker.facts import capabilities
 from sagewright.backends.docker.follow import Look, follow
 from sagewright.backends.docker.hints import Hints
 from sagewright.backends.docker.images import ImageProblem, OwnRegistry, check_image, engine_name, find_image, pull
 from sagewright.backends.docker.layer_trial import LayerTrial
-from sagewright.backends.docker.ownership import give_to, hand_over, make_room
+from sagewright.backends.docker.ownership import hand_over, make_room
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
 from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Usage
 from sagewright.workloads.observation import ExitCause, Observation, Phase
-from sagewright.workloads.workload import ImageRef, Workload
+from sagewright.workloads.workload import Workload
 
 NAME = BackendName("docker")
 _log = logging.getLogger(__name__)
@@ -94,7 +93,7 @@ class DockerBackend:
         except (BackendUnavailable, EngineRefused) as error:
             words = place.problem(self._engine.host, str(error))
             return Capabilities(NAME, available=False, problem=words, installed=place.installed())
-        return capabilities(NAME, facts, layering.problem)
+        return layering.told(facts.capabilities(NAME))
 
     async def submit(self, workload: Workload) -> None:
         if workload.image.folder:
@@ -173,7 +172,15 @@ class DockerBackend:
                 if not self._entering:
                     await self._engine.delete_network(name)
 
-    def logs(self, workload: WorkloadId, *, after: LogCursor | None = None) -> AsyncIterator[LogRecord]:
+    async def logs(self, workload: WorkloadId, *, after: LogCursor | None = None) -> AsyncIterator[LogRecord]:
+        async with aclosing(self.log_batches(workload, after=after)) as batches:
+            async for batch in batches:
+                for record in batch:
+                    yield record
+
+    def log_batches(
+        self, workload: WorkloadId, *, after: LogCursor | None = None
+    ) -> AsyncGenerator[list[LogRecord], None]:
         return follow(self._engine, lambda: self._look_for_log(workload), after)
 
     async def usage(self, ids: Collection[WorkloadId]) -> Mapping[WorkloadId, Usage]:
@@ -186,16 +193,6 @@ class DockerBackend:
 
     def hints(self) -> AsyncIterator[WorkloadId]:
         return self._hints.follow()
-
-    async def reclaim(self, image: ImageRef, paths: Collection[Path], owner: tuple[int, int] | None = None) -> str:
-        """Give files that a container's root made to us (or to `owner`, uid and gid), so that they can be deleted.
-
-        Needed only where we are not root. Answers with why it could not be done; empty when it was, or was no need.
-        """
-        if owner is None and os.geteuid() == 0:
-            return ""
-        given = replace(image, name=engine_name(image, self._registry))
-        return await give_to(self._engine, self._installation, given, paths, owner or (os.getuid(), os.getgid()))
 
     async def hand_over(self, workload: WorkloadId) -> None:
         if os.geteuid() != 0:

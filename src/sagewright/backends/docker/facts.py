@@ -24,8 +24,8 @@ _INTERPRETERS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`direct`: containers' own addresses can be reached from here. `emulated`: other architectures it can run;
-    None = it cannot be known from here, so nothing is refused."""
+    """`native`: containers run on this machine's own kernel. `direct`: their own addresses can be reached from here.
+    `emulated`: other architectures it can run; None = it cannot be known from here, so nothing is refused."""
 
     version: str
     architecture: str  # as in image manifests: amd64, arm64
@@ -35,10 +35,28 @@ class Facts:
     gpu_runtime: str
     log_driver: str
     podman: bool
+    native: bool
     direct: bool
     selinux: bool
     emulated: frozenset[str] | None
     system: str
+
+    @property
+    def details(self) -> dict[str, str]:
+        """What a user may want to know besides."""
+        told = {"engine": "podman" if self.podman else "docker", "system": self.system, "log driver": self.log_driver}
+        return {**told, "gpu": self.gpu_runtime} if self.gpu_runtime else told
+
+    def capabilities(self, name: BackendName) -> Capabilities:
+        return Capabilities(
+            name,
+            available=True,
+            version=self.version,
+            cpus=self.cpus,
+            memory=self.memory,
+            gpus=self.gpus,
+            details=self.details,
+        )
 
     def runs(self, architecture: str) -> bool:
         own = _RUNS_ON.get(self.architecture, frozenset({self.architecture}))
@@ -74,9 +92,8 @@ def image_of(found: Mapping[str, Any]) -> Image:
 
 def facts_of(version: Mapping[str, Any], info: Mapping[str, Any], *, local: bool) -> Facts:
     system = info.get("OperatingSystem") or ""
-    virtual = any(name in system for name in _VIRTUAL) or info.get("Name") in ("colima", "orbstack")
     podman = any("Podman" in part.get("Name", "") for part in version.get("Components") or ())
-    native = local and not virtual
+    native = local and not is_virtual(info) and Path("/proc/version").exists()
     machine = version.get("Arch") or info.get("Architecture") or ""
     drivers = (info.get("Plugins") or {}).get("Log") or ()
     return Facts(
@@ -88,33 +105,18 @@ def facts_of(version: Mapping[str, Any], info: Mapping[str, Any], *, local: bool
         gpu_runtime=_gpu_runtime(info),
         log_driver="local" if "local" in drivers else "json-file",
         podman=podman,
-        direct=native and Path("/proc/version").exists() and "name=rootless" not in _security(info),
+        native=native,
+        direct=native and "name=rootless" not in _security(info),
         selinux=any("name=selinux" in option for option in info.get("SecurityOptions") or ()),
         emulated=_emulated() if native else None,
         system=system,
     )
 
 
-def capabilities(name: BackendName, facts: Facts, layer_problem: str) -> Capabilities:
-    """The engine as a backend's description; `layer_problem` is why it cannot layer mounts."""
-    details = {
-        "engine": "podman" if facts.podman else "docker",
-        "system": facts.system,
-        "log driver": facts.log_driver,
-        "inputs": f"copies: {layer_problem}" if layer_problem else "hard links to the stored objects",
-    }
-    if facts.gpu_runtime:
-        details["gpu"] = facts.gpu_runtime
-    return Capabilities(
-        name,
-        available=True,
-        version=facts.version,
-        cpus=facts.cpus,
-        memory=facts.memory,
-        gpus=facts.gpus,
-        details=details,
-        layers=not layer_problem,
-    )
+def is_virtual(info: Mapping[str, Any]) -> bool:
+    """Whether the engine has a virtual machine of its own: neither files nor names nor loopback are this machine's."""
+    system = info.get("OperatingSystem") or ""
+    return any(name in system for name in _VIRTUAL) or info.get("Name") in ("colima", "orbstack")
 
 
 def _security(info: Mapping[str, Any]) -> str:

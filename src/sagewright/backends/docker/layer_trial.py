@@ -11,20 +11,22 @@ import io
 import secrets
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sagewright.backends.docker.engine import Engine, EngineRefused
+from sagewright.backends.docker.engine import Engine, EngineRefused, steps
 from sagewright.backends.docker.facts import Facts
 from sagewright.backends.docker.layers import volume
 from sagewright.backends.docker.spec import INSTALLATION
+from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.workload import Mount
 
 # The first is better: folders of the source can be renamed. The last is for engines in a user namespace.
 _WAYS: Final = ("redirect_dir=on", "", "userxattr")
+_TAR: Final = {"Content-Type": "application/x-tar"}
 _SHOWN, _WRITTEN, _TARGET = "shown", "written", "/layered"
 
 
@@ -34,6 +36,10 @@ class Layering:
 
     options: str = ""
     problem: str = ""
+
+    def told(self, engine: Capabilities) -> Capabilities:
+        said = f"copies: {self.problem}" if self.problem else "hard links to the stored objects"
+        return replace(engine, layers=not self.problem, details={**(engine.details or {}), "inputs": said})
 
 
 class LayerTrial:
@@ -75,15 +81,15 @@ class LayerTrial:
     async def _run(self, folder: Path, options: str) -> None:
         """Raises OSError, EngineRefused, BackendUnavailable."""
         name = f"sagewright-layers-{secrets.token_hex(6)}"
-        image = await self._engine.import_image(name, _archive({}))
+        image = await self._import(name)
         try:
             labels = {f"{INSTALLATION}.trial": self._installation}
             mount = volume(Mount(folder / "lower", _TARGET), folder, labels, options)
             config = {"Image": image, "Cmd": ["none"], "Labels": labels, "HostConfig": {"Mounts": [mount]}}
             container = await self._engine.create(name, config)
             try:
-                await self._engine.put_into(container, _TARGET, _archive({_WRITTEN: b"new"}))
-                if not await self._engine.is_in(container, f"{_TARGET}/{_SHOWN}"):
+                await self._put(container)
+                if not await self._is_shown(container):
                     raise OSError("the engine does not see this machine's files")
             finally:
                 await self._engine.delete(container)
@@ -92,15 +98,38 @@ class LayerTrial:
         if not (folder / "upper" / _WRITTEN).exists() or (folder / "lower" / _WRITTEN).exists():
             raise OSError("the engine does not write to this machine's files")
 
+    async def _import(self, name: str) -> str:
+        """An image of one layer without files; its id."""
+        made = ""
+        params = {"fromSrc": "-", "repo": name}
+        async with self._engine.stream("POST", "images/create", params, _TAR, _archive({})) as response:
+            async for step in steps(response):
+                made = str(step.get("status", made))
+        return made
 
-def _archive(files: Mapping[str, bytes]) -> bytes:
+    async def _put(self, container: str) -> None:
+        path = f"containers/{container}/archive"
+        async with self._engine.stream("PUT", path, {"path": _TARGET}, _TAR, _archive({_WRITTEN: b"new"})):
+            pass
+
+    async def _is_shown(self, container: str) -> bool:
+        try:
+            async with self._engine.stream("HEAD", f"containers/{container}/archive", {"path": f"{_TARGET}/{_SHOWN}"}):
+                return True
+        except EngineRefused as refused:
+            if refused.status == 404:
+                return False
+            raise
+
+
+async def _archive(files: Mapping[str, bytes]) -> AsyncIterator[bytes]:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as tar:
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
-    return content.getvalue()
+    yield content.getvalue()
 
 
 def _prepare(folder: Path) -> None:
