@@ -84,6 +84,7 @@ def backends(settings: Settings, keyring: Keyring) -> Mapping[BackendName, Compu
         BackendName("docker"): DockerBackend(
             label,
             host=settings.docker_host,
+            scratch=settings.data.workloads,
             registry=OwnRegistry(settings.server.address, lambda: registry_tokens.issue(keyring, datetime.now(UTC))),
         ),
         BackendName("process"): ProcessBackend(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from typing import Any, Final
 from sagewright.core.ids import WorkloadId
 from sagewright.workloads.hosts import Host, host_resources, hosts_of, seen_by
 from sagewright.workloads.instances import Machine
+from sagewright.workloads.layers import layered_mounts
 from sagewright.workloads.workload import ImageRef, Mount, Workload
 
 ML: Final = "/opt/ml"
@@ -120,9 +121,11 @@ def training_workload(
     platform: Mapping[str, str] | None = None,
     host: int = 0,
     peers: Mapping[str, WorkloadId] | None = None,
+    layered: Collection[str] = (),
 ) -> Workload:
     """The container of one host, the first unless said otherwise (`host` counts from 0). `root` is the staged folder
-    that becomes /opt/ml. `peers` is as in `Workload`, and empty where there is one host."""
+    that becomes /opt/ml. `peers` is as in `Workload`, and empty where there is one host.
+    `layered` are the channels that were staged beside `root`."""
     entrypoint, arguments = command(request)
     hosts = hosts_of(request)
     resources = host_resources(hosts, machine)[host]
@@ -132,7 +135,7 @@ def training_workload(
         entrypoint=entrypoint,
         arguments=arguments,
         env=training_environment(request, arn=arn, region=region, gpus=resources.gpus, platform=platform),
-        mounts=(Mount(root, ML), *_checkpoint_mount(request, root)),
+        mounts=(Mount(root, ML), *_checkpoint_mount(request, root), *layered_mounts(request, root, layered)),
         resources=resources,
         hostname=hosts[host].name,
         peers=peers or {},

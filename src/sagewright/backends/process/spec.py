@@ -13,7 +13,7 @@ from pathlib import Path
 from sagewright.backends.process import environments
 from sagewright.backends.process.runner import network
 from sagewright.core.errors import WorkloadRejected
-from sagewright.workloads.workload import FolderImage, Workload
+from sagewright.workloads.workload import FolderImage, Mount, Workload
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
@@ -71,7 +71,7 @@ def to_record(workload: Workload, installation: str, machine: Machine) -> dict[s
         "folder": str(image.path.absolute()) if image else "",
         "argv": [*_entrypoint(workload, image), *(workload.arguments or ())],
         "env": {**_gpu_env(workload, machine), **workload.env},
-        "mounts": [(str(mount.source.absolute()), mount.target, mount.read_only) for mount in workload.mounts],
+        "mounts": [_mount(mount) for mount in workload.mounts],
         "memory": limits.memory,
         "cpus": limits.cpus,
         "shared_memory": limits.shared_memory,
@@ -97,6 +97,12 @@ def _machine_part(image: FolderImage | None, machine: Machine) -> dict[str, obje
         "uv": machine.uv,
         "python": machine.python,
     }
+
+
+def _mount(mount: Mount) -> tuple[str, str, bool, str]:
+    """(source, target, read only, changes): the last is empty when the mount is not layered."""
+    changes = str(mount.changes.absolute()) if mount.changes else ""
+    return str(mount.source.absolute()), mount.target, mount.read_only, changes
 
 
 def _has_own_network(workload: Workload, machine: Machine) -> bool:
