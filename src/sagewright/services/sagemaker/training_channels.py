@@ -54,8 +54,6 @@ def _check_source(name: str, mode: str, source: Mapping[str, Any]) -> None:
         raise later(f"S3DataType {kind} (channel '{name}')", "Use S3Prefix or ManifestFile")
     if mode == "FastFile" and kind != "S3Prefix":
         raise validation(f"FastFile input mode takes S3Prefix only, and channel '{name}' has {kind}. Use File.")
-    if source.get("InstanceGroupNames"):
-        raise validation(f"Channel '{name}' names instance groups, and ResourceConfig has none. Leave them out.")
 
 
 def _check_objects(ctx: Ctx, tx: Tx, role: str, source: Mapping[str, Any], channel: str) -> None:
