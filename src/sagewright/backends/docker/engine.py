@@ -168,6 +168,13 @@ class Engine:
             async with self._answers() as client:
                 await (await client.networks.get(name)).delete()
 
+    async def networks(self, label: str) -> list[str]:
+        """The names of all networks with this label."""
+        with _allow():
+            async with self._answers() as client:
+                found = await client.networks.list(filters={"label": [label]})
+        return [network["Name"] for network in found]
+
     # -- images --------------------------------------------------------------
 
     async def image(self, name: str) -> Json | None:
