@@ -104,8 +104,9 @@ class RunTransform:
     """One instance's share of a batch transform job: objects through its containers, in order, to output objects.
 
     `request` is CreateTransformJob as asked. `addresses` are those of the instance's containers, `instance` is its
-    number of `instances`. `root` keeps what was done: a run that was cut off goes on with the objects not yet written.
-    `log_stream` is the stream for what the driver says.
+    number of `instances`. `root` keeps what was done: a run that was cut off goes on with the objects not yet written;
+    its parent is the same for all instances, and theirs alone. `log_stream` is the stream for what the driver says,
+    `started_at` (`core.clock.to_text`) is when the job began.
     """
 
     id: TransferId
@@ -117,6 +118,7 @@ class RunTransform:
     instance: int
     instances: int
     log_stream: tuple[str, str]
+    started_at: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,10 @@ def serve(behaviour: str) -> int:
         return 7
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     handler = type("Handler", (Handler,), {"behaviour": behaviour, "model": model})
-    Models(("0.0.0.0", 9999 if behaviour == "wrong-port" else 8080), handler).serve_forever()
+    Models(
+        ("0.0.0.0", 9999 if behaviour == "wrong-port" else int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))),
+        handler,
+    ).serve_forever()
     return 0
 
 

@@ -38,6 +38,12 @@ class Facts:
     emulated: frozenset[str] | None
     system: str
 
+    @property
+    def details(self) -> dict[str, str]:
+        """What a user may want to know besides."""
+        told = {"engine": "podman" if self.podman else "docker", "system": self.system, "log driver": self.log_driver}
+        return {**told, "gpu": self.gpu_runtime} if self.gpu_runtime else told
+
     def runs(self, architecture: str) -> bool:
         own = _RUNS_ON.get(self.architecture, frozenset({self.architecture}))
         return self.emulated is None or not architecture or architecture in own or architecture in self.emulated
@@ -72,9 +78,8 @@ def image_of(found: Mapping[str, Any]) -> Image:
 
 def facts_of(version: Mapping[str, Any], info: Mapping[str, Any], *, local: bool) -> Facts:
     system = info.get("OperatingSystem") or ""
-    virtual = any(name in system for name in _VIRTUAL) or info.get("Name") in ("colima", "orbstack")
     podman = any("Podman" in part.get("Name", "") for part in version.get("Components") or ())
-    native = local and not virtual and Path("/proc/version").exists()
+    native = local and not is_virtual(info) and Path("/proc/version").exists()
     machine = version.get("Arch") or info.get("Architecture") or ""
     drivers = (info.get("Plugins") or {}).get("Log") or ()
     return Facts(
@@ -92,6 +97,12 @@ def facts_of(version: Mapping[str, Any], info: Mapping[str, Any], *, local: bool
         emulated=_emulated() if native else None,
         system=system,
     )
+
+
+def is_virtual(info: Mapping[str, Any]) -> bool:
+    """Whether the engine has a virtual machine of its own: neither files nor names nor loopback are this machine's."""
+    system = info.get("OperatingSystem") or ""
+    return any(name in system for name in _VIRTUAL) or info.get("Name") in ("colima", "orbstack")
 
 
 def _security(info: Mapping[str, Any]) -> str:
