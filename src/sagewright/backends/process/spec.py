@@ -7,6 +7,7 @@ Does not own: the record's files and their reading (`records`), the runner's use
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def to_record(workload: Workload, installation: str, machine: Machine) -> dict[s
     """The runner's task, plus what observing needs. Times are seconds, sizes bytes, paths absolute."""
     image = workload.image.folder
     limits = workload.resources
+    env, mounts = _reachable(workload, machine)
     return {
         "id": workload.id,
         "installation": installation,
@@ -77,8 +79,8 @@ def to_record(workload: Workload, installation: str, machine: Machine) -> dict[s
         "image_digest": image.digest if image else None,
         "folder": str(image.path.absolute()) if image else "",
         "argv": [*_entrypoint(workload, image), *(workload.arguments or ())],
-        "env": {**_gpu_env(workload, machine), **workload.env},
-        "mounts": [_mount(mount) for mount in workload.mounts],
+        "env": {**_gpu_env(workload, machine), **env},
+        "mounts": [_mount(mount) for mount in mounts],
         "memory": limits.memory,
         "cpus": limits.cpus,
         "shared_memory": limits.shared_memory,
@@ -91,6 +93,16 @@ def to_record(workload: Workload, installation: str, machine: Machine) -> dict[s
         "labels": dict(workload.labels),
         **_machine_part(image, machine),
     }
+
+
+def _reachable(workload: Workload, machine: Machine) -> tuple[Mapping[str, str], tuple[Mount, ...]]:
+    """Without namespaces nothing is mounted outside /opt/ml: a variable that names what is mounted names its source."""
+    if machine.namespaces:
+        return workload.env, workload.mounts
+    named = set(workload.env.values())
+    sources = {mount.target: str(mount.source.absolute()) for mount in workload.mounts if mount.target in named}
+    env = {name: sources.get(value, value) for name, value in workload.env.items()}
+    return env, tuple(mount for mount in workload.mounts if mount.target not in sources)
 
 
 def _machine_part(image: FolderImage | None, machine: Machine) -> dict[str, object]:
