@@ -18,6 +18,7 @@ import pytest
 
 from sagewright.backends.fake import backend as fake
 from sagewright.backends.fake.script import End, OnTerm, Run, Say, Script
+from sagewright.controllers.training_attempts import INTERRUPT_AFTER
 from sagewright.store.db import Database
 from sagewright.workloads.observation import ExitCause
 from sagewright.workloads.workload import Workload
@@ -70,10 +71,19 @@ def draw_chaos(random: Random) -> Chaos:
 
 
 def create(world: World, random: Random, name: str) -> None:
-    """A job of one host, or of several."""
+    """A job of one host, or of several; on spot instances, or to be tried again, or neither."""
     hosts = random.choice([1, 1, 2, 3])
-    config = {"InstanceType": "ml.t3.medium", "InstanceCount": hosts, "VolumeSizeInGB": 1}
-    world.create(name, max_runtime=random.choice([30, 3600]), ResourceConfig=config)
+    more: dict[str, Any] = {
+        "ResourceConfig": {"InstanceType": "ml.t3.medium", "InstanceCount": hosts, "VolumeSizeInGB": 1}
+    }
+    runtime = random.choice([30, 3600])
+    if random.random() < 0.3:
+        more["EnableManagedSpotTraining"] = True
+        more["StoppingCondition"] = {"MaxRuntimeInSeconds": runtime, "MaxWaitTimeInSeconds": runtime * 2}
+        more["Environment"] = {INTERRUPT_AFTER: random.choice(["", "1", "0,25"])}
+    if random.random() < 0.3:
+        more["RetryStrategy"] = {"MaximumRetryAttempts": random.choice([1, 3])}
+    world.create(name, max_runtime=runtime, **more)
 
 
 async def trouble(world: World, random: Random) -> None:
@@ -94,6 +104,8 @@ async def trouble(world: World, random: Random) -> None:
                 world.engine.down = not world.engine.down
             case 7:
                 world.full_disk = not world.full_disk
+            case 5 if random.random() < 0.5:
+                world.interrupt(random.choice(world.keys))
             case 8 if len(world.keys) < 4:
                 create(world, random, f"{world.keys[0].name}-{len(world.keys)}")
     world.engine.down = world.full_disk = False
