@@ -324,6 +324,7 @@ class TrainingController:
             message = state.message
             reason = failure.with_collection(first, message) if first else failure.of_collection(message)
             return self._finish(job, steps.failed(reason), now)
+        ending = steps.without_model(ending, job.archives["model"], state.written)
         return self._finish(job.with_status(replace(job.status, written=state.written)), ending, now)
 
     def _finish(self, job: Job, ending: Mapping[str, Any], now: datetime) -> Decision:

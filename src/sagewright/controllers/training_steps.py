@@ -16,7 +16,7 @@ Does not own: which move comes next (`training_jobs`), the texts of failures (`f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -50,6 +50,7 @@ COMPLETED_TEXT: Final = "Training job completed"
 FAILED_TEXT: Final = "Training job failed"
 STOPPED_TEXT: Final = "Training job stopped"
 MAX_RUNTIME_TEXT: Final = "Training job runtime exceeded MaxRuntimeInSeconds provided"
+NO_MODEL_TEXT: Final = "nothing was written to /opt/ml/model, so there is no model artifact"
 MAX_WAIT_TEXT: Final = "Training job exceeded MaxWaitTimeInSeconds provided"
 
 DEFAULT_MAX_RUNTIME: Final = timedelta(days=1)
@@ -190,7 +191,7 @@ def base_message(message: str) -> str:
 
 def finish(status: TrainingStatus, ending: Mapping[str, Any], now: datetime) -> TrainingStatus:
     """The terminal status. Its own transition has begun and ended at once."""
-    done = enter(status, ending["secondary"], ending["message"], now)
+    done = enter(status, ending["secondary"], ending["message"], now, ending.get("detail", ""))
     last = done.transitions[-1]
     moment = last["StartTime"]
     return replace(
@@ -205,6 +206,13 @@ def finish(status: TrainingStatus, ending: Mapping[str, Any], now: datetime) -> 
 
 def completed() -> dict[str, Any]:
     return {"state": kind.COMPLETED, "secondary": kind.COMPLETED, "message": COMPLETED_TEXT}
+
+
+def without_model(ending: Mapping[str, Any], model: str, written: Sequence[str]) -> Mapping[str, Any]:
+    """A job that completed, and left nothing where models are looked for, says so."""
+    if ending["state"] != kind.COMPLETED or any(each.startswith(model) for each in written):
+        return ending
+    return {**ending, "detail": NO_MODEL_TEXT}
 
 
 def stopped() -> dict[str, Any]:

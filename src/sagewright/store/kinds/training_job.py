@@ -94,7 +94,7 @@ class TrainingStatus:
 
     `secondary` is the SecondaryStatus; `transitions` is SecondaryStatusTransitions in wire spelling:
     {"Status", "StartTime", "EndTime"?, "StatusMessage"}. `ending` is the terminal state being headed for once
-    outputs are collected: {"state", "secondary", "message", "failure_reason"?}.
+    outputs are collected: {"state", "secondary", "message", "detail"?, "failure_reason"?}.
     `workloads` are the containers of this attempt, one for each host, algo-1 first; `seen` are those of them that were
     seen to run, and so are never started again. `exit_code` is that of the host that failed first, else 0.
     `metrics` is FinalMetricDataList in wire spelling. `unreachable_since` is when the backend was first found not to
