@@ -117,6 +117,14 @@ def jobs(
 
 
 @app.command()
+def interrupt(name: Annotated[str, typer.Argument(help="Name of a spot training job.")], data: Data = None) -> None:
+    """Take a spot training job's instances away, as AWS may at any time; it begins anew from its checkpoints."""
+    from sagewright.cli import interrupt as command
+
+    command.interrupt(data, name)
+
+
+@app.command()
 def endpoints(
     data: Data = None,
     as_json: AsJson = False,

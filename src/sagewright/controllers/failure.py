@@ -7,6 +7,7 @@ Owns: the texts. Does not own: which end a job comes to (`training_steps`).
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 from datetime import timedelta
@@ -31,6 +32,15 @@ HINTS: Final = {
     "one.",
     128 + signal.SIGBUS: "The program crashed: often /dev/shm or a mapped file is full.",
 }
+NO_FAILURE_FILE: Final = "The program ended with an error and wrote no /opt/ml/output/failure."
+_IN_LINES: Final = (
+    (
+        # How sh, bash and env name a word that ends in CR: as it is, or written out.
+        re.compile(r"(\r|\\r)['’]?: (No such file|not found|command not found|invalid option)|illegal option -\r"),
+        "A script's lines end in CR LF, as on Windows: save it with LF (dos2unix, or in .gitattributes: *.sh eol=lf).",
+    ),
+    (re.compile(r"No space left on device"), "The disk of the container, or its /dev/shm, was full."),
+)
 
 
 def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
@@ -52,8 +62,16 @@ def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str], noticed
     room = LIMIT - len(start) - len(end)
     if told := failure_file.strip():
         return start + head(told, room) + end
-    hint = noticed or HINTS.get(exit_code, "The program ended with an error and wrote no /opt/ml/output/failure.")
+    hint = noticed or told_by_lines(tail) or HINTS.get(exit_code, NO_FAILURE_FILE)
     return start + hint + last_lines(tail, room - len(hint)) + end
+
+
+def told_by_lines(tail: Sequence[str]) -> str:
+    """What the last lines say to who knows how to read them; empty when nothing is recognised."""
+    for mark, hint in _IN_LINES:
+        if any(mark.search(line) for line in tail):
+            return hint
+    return ""
 
 
 def of_vanished(tail: Sequence[str]) -> str:
