@@ -69,6 +69,13 @@ def draw_chaos(random: Random) -> Chaos:
     )
 
 
+def create(world: World, random: Random, name: str) -> None:
+    """A job of one host, or of several."""
+    hosts = random.choice([1, 1, 2, 3])
+    config = {"InstanceType": "ml.t3.medium", "InstanceCount": hosts, "VolumeSizeInGB": 1}
+    world.create(name, max_runtime=random.choice([30, 3600]), ResourceConfig=config)
+
+
 async def trouble(world: World, random: Random) -> None:
     """The user and the machine, until the chaos is over; then everything works again."""
     clock = asyncio.get_running_loop()
@@ -88,7 +95,7 @@ async def trouble(world: World, random: Random) -> None:
             case 7:
                 world.full_disk = not world.full_disk
             case 8 if len(world.keys) < 4:
-                world.create(f"{world.keys[0].name}-{len(world.keys)}", max_runtime=random.choice([30, 3600]))
+                create(world, random, f"{world.keys[0].name}-{len(world.keys)}")
     world.engine.down = world.full_disk = False
     world.chaos = Chaos()
 
@@ -97,7 +104,7 @@ async def history(store: Database, folder: Path, seed: int) -> World:
     random = Random(seed)
     world = World(store, folder, random, lambda workload: script(random))
     world.chaos = draw_chaos(random)
-    world.create(f"job-{seed}-0", max_runtime=random.choice([30, 3600]))
+    create(world, random, f"job-{seed}-0")
     troubles = asyncio.create_task(trouble(world, random))
     clock = asyncio.get_running_loop()
     while clock.time() < CHAOS_LASTS:

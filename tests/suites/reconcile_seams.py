@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sagewright.backends.fake.backend import FakeBackend
+from sagewright.controllers.training_steps import stage_id
 from sagewright.core.errors import BlobStoreFull, StoreUnavailable
 from sagewright.core.ids import TransferId, WorkloadId
 from sagewright.store.resources import Tx
@@ -48,7 +49,9 @@ class SeamBackend:
         world.submitted[workload.id] = job_key(workload.labels["sagewright.training-job"])
         job = world.job(world.submitted[workload.id])
         assert job is not None
-        assert job.workload == workload.id, "the id was not committed before it was used"
+        assert workload.id in job.workloads, "the id was not committed before it was used"
+        staged = {stage_id(each) for each in job.workloads}
+        assert staged <= world.disk.done.keys(), "a job starts as a whole, once everything is staged"
         await self._inner.submit(workload)
         world.check_now()
         self._life.seam()

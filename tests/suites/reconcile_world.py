@@ -186,9 +186,9 @@ class World:
     # -- what must hold --------------------------------------------------------
 
     def check_now(self) -> None:
-        """At every instant: at most one live workload per job, and nothing staged under a live one."""
-        live = Counter(self.submitted[each] for each in self.engine.live())
-        assert all(count == 1 for count in live.values()), f"two live workloads of one job: {live}"
+        """At every instant: at most one live workload per job and host, and nothing staged under a live one."""
+        live = Counter((self.submitted[each], self.programs[each].workload.hostname) for each in self.engine.live())
+        assert all(count == 1 for count in live.values()), f"two live workloads of one host: {live}"
 
     def note_row(self, row: Resource | None, key: Key) -> None:
         """After each commit: legal moves, one end, transitions that clients can print."""
@@ -212,7 +212,7 @@ class World:
                 assert self.ends[key] == 1
                 continue
             assert job.resource.state in TERMINAL, f"{key.name} is {job.resource.state}: {job.status}"
-            assert (job.resource.wake_at, job.status.cleaned or job.workload is None) == (None, True), job.status
+            assert (job.resource.wake_at, job.status.cleaned or not job.workloads) == (None, True), job.status
             assert self.ends[key] == 1
             self._check_end(job)
         assert not self.engine.programs, f"left behind: {list(self.engine.programs)}"
@@ -229,19 +229,20 @@ class World:
             assert reason.partition(": ")[2]
         if job.resource.state == training_job.COMPLETED:
             assert job.status.exit_code == 0
-            assert job.workload is not None
-            assert self.engine.starts[job.workload] >= 1
-        if job.workload and job.workload in self.programs:
-            self._check_log(job, self.programs[job.workload])
+            assert len(job.workloads) == len(job.hosts)
+            assert all(self.engine.starts[each] >= 1 for each in job.workloads)
+        for workload, stream in job.log_streams.items() if job.workloads else ():
+            if workload in self.programs:
+                self._check_log(job, self.programs[workload], stream)
 
-    def _check_log(self, job: Job, program: Program) -> None:
+    def _check_log(self, job: Job, program: Program, stream: tuple[str, str]) -> None:
         """Every line exactly once; of a container that vanished, a beginning."""
         expected = [record.message for record in program.records]
         try:
-            kept = [event.message for event in self.streams.read_all(*job.log_stream)]
+            kept = [event.message for event in self.streams.read_all(*stream)]
         except BlobNotFound:
             kept = []
-        if program.workload.id in self.vanished or not job.ran or _gave_up(job):
+        if program.workload.id in self.vanished or program.workload.id not in job.status.seen or _gave_up(job):
             expected = expected[: len(kept)]
         assert kept == expected, f"log of {job.name}, which {'ran' if job.ran else 'was never seen'}"
 

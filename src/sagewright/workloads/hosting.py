@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from sagewright.core.ids import WorkloadId
-from sagewright.workloads.container import KEYS, ML, Machine
-from sagewright.workloads.instances import instance_resources
+from sagewright.workloads.container import KEYS, ML
+from sagewright.workloads.instances import Machine, instance_resources
 from sagewright.workloads.workload import ImageRef, Mount, Workload
 
 PORT: Final = 8080

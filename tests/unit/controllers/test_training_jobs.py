@@ -55,7 +55,7 @@ RUNNING, DONE, BROKEN = TransferPhase.RUNNING, TransferPhase.DONE, TransferPhase
 def test_a_new_job_gets_its_id_before_anything_is_started() -> None:
     decision = controller().decide(job(), Seen(), after(1))
     assert decision.status is not None
-    assert decision.status["workload"] == WORKLOAD
+    assert decision.status["workloads"] == [WORKLOAD]
     assert decision.status["backend"] == "docker"
     assert (decision.status["attempt"], decision.state) == (1, IN_PROGRESS)
     assert [each["StatusMessage"] for each in decision.status["transitions"]] == [
