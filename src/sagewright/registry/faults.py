@@ -16,6 +16,7 @@ _STATUS: Final = {
     "BLOB_UNKNOWN": 404,
     "BLOB_UPLOAD_INVALID": 400,
     "BLOB_UPLOAD_UNKNOWN": 404,
+    "DENIED": 403,
     "DIGEST_INVALID": 400,
     "MANIFEST_BLOB_UNKNOWN": 400,
     "MANIFEST_INVALID": 400,
@@ -62,6 +63,11 @@ def name_unknown(name: str, account: str) -> RegistryFault:
 
 def blob_unknown(digest: str) -> RegistryFault:
     return RegistryFault("BLOB_UNKNOWN", f"There is no blob {digest} in this repository.", detail={"digest": digest})
+
+
+def still_needed(digest: str, holder: str) -> RegistryFault:
+    sentence = f"{digest} is part of the manifest {holder} of this repository. Delete that first."
+    return RegistryFault("DENIED", sentence, detail={"digest": digest, "manifest": holder})
 
 
 def upload_unknown(upload: str) -> RegistryFault:

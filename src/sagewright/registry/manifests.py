@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import orjson
 
 from sagewright.core.image_manifests import LARGEST, OCI_INDEX, ManifestUnreadable, digest_of, parse
-from sagewright.registry.faults import VERSION, RegistryFault, digest_invalid, manifest_unknown
+from sagewright.registry.faults import VERSION, RegistryFault, digest_invalid, manifest_unknown, still_needed
 from sagewright.registry.routes import Place, query
 from sagewright.registry.work import Shelf
 from sagewright.store import registry_push, registry_rows
@@ -77,11 +77,13 @@ class Manifests:
         return HttpResponse(201, headers)
 
     async def delete(self, place: Place) -> HttpResponse:
-        """A tag alone, or a manifest with all its tags."""
+        """A tag alone, or a manifest with all its tags, unless an index lists it."""
 
         def work(tx: Tx) -> bool:
             repository = self._shelf.repository(tx, place.name)
             if ":" in place.reference:
+                if holder := registry_rows.holder_of(tx, repository, place.reference):
+                    raise still_needed(place.reference, holder)
                 return registry_rows.remove_manifest(tx, repository, place.reference)
             return registry_rows.remove_tag(tx, repository, place.reference)
 
