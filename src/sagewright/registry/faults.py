@@ -82,7 +82,7 @@ def manifest_unknown(reference: str) -> RegistryFault:
 
 def digest_invalid(digest: str, actual: str | None = None) -> RegistryFault:
     if actual is None:
-        sentence = f"{digest[:200]!r} is not a digest that can be checked here: give sha256: and 64 hex digits."
+        sentence = f"{digest[:200]!r} is not a digest: give sha256: and 64 hex digits, or sha512: and 128."
     else:
         sentence = f"The content's digest is {actual}, not {digest}: something was lost on the way. Send it again."
     return RegistryFault("DIGEST_INVALID", sentence, detail={"digest": digest[:200]})

@@ -100,9 +100,9 @@ class Growing:
             raise
         self.size += written
 
-    def hash(self) -> hashlib._Hash:
+    def hash(self, algorithm: str) -> hashlib._Hash:
         """Over all that is there, read again."""
-        found = hashlib.sha256()
+        found = hashlib.new(algorithm)
         position = 0
         while chunk := os.pread(self._descriptor, CHUNK, position):
             found.update(chunk)
