@@ -21,7 +21,9 @@ from uvicorn.server import ServerState
 
 from sagewright.gateway.cork import CorkedTransport
 from sagewright.gateway.hosts import is_aws, parse_absolute
+from sagewright.gateway.sendfile import SUPPORTED, send_file
 from sagewright.gateway.turn import HOT, ClockLine, HotPath, Lane, Turn
+from sagewright.wire.messages import FileSpan
 
 KEEP_ALIVE: Final = 75  # seconds an idle connection is kept: longer than any client's own pool keeps it unused
 LONGEST_HEAD: Final = 64 * 1024  # bytes of request line and headers
@@ -100,6 +102,19 @@ class GatewayHttp(HttpToolsProtocol):
     def gone(self) -> bool:
         """Whether nobody is left to read an answer."""
         return bool(self.transport.is_closing())
+
+    @property
+    def sends_files(self) -> bool:
+        """Not through TLS, whose bytes are made here; not without a length; not while a further request waits for its
+        turn, since `cycle` is that one's."""
+        plain = SUPPORTED and self.scheme == "http"
+        return plain and self.cycle.chunked_encoding is False and self.cycle.scope["method"] != "HEAD"
+
+    async def send_file(self, span: FileSpan) -> bool:
+        """The body, or a part of it, of the response under way. False when the client has gone. Raises BlobError."""
+        self._cork.flush()
+        self.cycle.expected_content_length -= span.length
+        return await send_file(self._raw, span)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's signature
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
