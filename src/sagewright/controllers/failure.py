@@ -65,6 +65,12 @@ def of_staging(message: str) -> str:
     return head(f"ClientError: Data download failed: {message}", LIMIT)
 
 
+def of_feeding(message: str) -> str:
+    """Why a Pipe channel's data could not be streamed; the platform's own faults name themselves."""
+    own = message.startswith("InternalServerError: ")
+    return head(message if own else f"ClientError: Data download failed: {message}", LIMIT)
+
+
 def of_collection(message: str) -> str:
     return head(f"ClientError: Artifact upload failed: {message}", LIMIT)
 

@@ -70,14 +70,14 @@ def first_failure(job: Job, seen: Seen) -> HostFailure | None:
     for workload in absent(job, seen):
         if workload in job.status.seen:
             tail = seen.logs.get(workload, _NOT_YET).tail
-            return HostFailure(workload, _on_host(job, workload, failure.of_vanished(tail)), drained=True)
+            return HostFailure(workload, on_host(job, workload, failure.of_vanished(tail)), drained=True)
     failed = [each for each in _found(job, seen) if each.phase is Phase.EXITED and not steps.succeeded(each)]
     if not failed:
         return None
     first = min(failed, key=_end)
     logs = seen.logs.get(first.id, _NOT_YET)
     reason = failure.of_exit(first, seen.failure_files.get(first.id, ""), logs.tail)
-    return HostFailure(first.id, _on_host(job, first.id, reason), logs.drained)
+    return HostFailure(first.id, on_host(job, first.id, reason), logs.drained)
 
 
 def started_at(job: Job, seen: Seen) -> datetime:
@@ -110,7 +110,7 @@ def metrics(job: Job, seen: Seen) -> tuple[Mapping[str, Any], ...]:
     return tuple(last.values())
 
 
-def _on_host(job: Job, workload: WorkloadId, reason: str) -> str:
+def on_host(job: Job, workload: WorkloadId, reason: str) -> str:
     """With one host there is no doubt which."""
     return failure.on_host(reason, job.host(workload).name) if len(job.workloads) > 1 else reason
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from sagewright.controllers import failure
 from sagewright.controllers import training_hosts as hosts
+from sagewright.controllers import training_pipes as pipes
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import (
     Action,
@@ -111,7 +112,7 @@ class TrainingController:
             workloads=dict.fromkeys(workloads, job.backend),
             backends=starting,
             log_streams=job.log_streams,
-            transfers=() if job.ran else tuple(steps.stage_id(each) for each in workloads),
+            transfers=(*pipes.transfers(job), *(() if job.ran else (steps.stage_id(each) for each in workloads))),
             metric_definitions=dict.fromkeys(workloads, job.metric_definitions),
             failure_files={each: steps.root(self._workloads, each) / "output" / "failure" for each in workloads},
         )
@@ -120,7 +121,7 @@ class TrainingController:
         stages = tuple(steps.stage_id(each) for each in job.workloads)
         return Watch(
             workloads=dict.fromkeys(job.workloads, job.backend),
-            transfers=(*stages, steps.collect_id(job.workloads[0])),
+            transfers=(*stages, *pipes.transfers(job), steps.collect_id(job.workloads[0])),
             folders={each: steps.own_folder(self._workloads, each) for each in job.workloads},
         )
 
@@ -133,7 +134,7 @@ class TrainingController:
             return self._head_for(job, steps.stopped(), now, "the user asked for it")
         if not job.workloads:
             return self._enter(job, seen, now)
-        return self._go_on(hosts.noted(job, seen), seen, now)
+        return pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
 
     def unreachable(self, job: Job, problems: Mapping[BackendName, Problem], now: datetime) -> Decision:
         """Wait and say for what. Give up when waiting is in vain, or has been too long."""
@@ -193,7 +194,7 @@ class TrainingController:
             job = job.with_status(
                 steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, hosts.late(job, seen))
             )
-        if failed := hosts.first_failure(job, seen):
+        if failed := pipes.failure(job, seen) or hosts.first_failure(job, seen):
             return self._failed(job, failed, seen, now)
         if absent := hosts.absent(job, seen):
             return self._start(job, absent, seen, now)
@@ -247,7 +248,8 @@ class TrainingController:
         if not live:
             return self._exited(job, ending, seen, now)
         status = replace(job.status, ending=ending)
-        status = steps.detailed(status, f"{job.host(first.workload).name} has failed, the others are stopped", now)
+        stopped = "it is stopped" if first.workload in live else "the others are stopped"
+        status = steps.detailed(status, f"{job.host(first.workload).name} has failed, {stopped}", now)
         return self._keep(job, status, "one host has failed", tuple(Stop(job.backend, each) for each in live))
 
     def _exited(self, job: Job, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:

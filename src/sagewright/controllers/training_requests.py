@@ -76,5 +76,5 @@ class Requests:
         return (*removes, *(self._forget(job, each) for each in job.workloads))
 
     def _forget(self, job: Job, workload: WorkloadId) -> ForgetTransfers:
-        ids = (steps.stage_id(workload), steps.collect_id(workload))
+        ids = (steps.stage_id(workload), steps.feed_id(workload), steps.collect_id(workload))
         return ForgetTransfers(ids, steps.own_folder(self._workloads, workload))

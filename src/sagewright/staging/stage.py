@@ -24,6 +24,7 @@ from sagewright.core.errors import NotFound, TransferError
 from sagewright.staging import disk
 from sagewright.staging.channels import plan_input
 from sagewright.staging.meter import Meter
+from sagewright.staging.pipes import RECORD, record_pipes
 from sagewright.staging.plan import ChannelPlan
 from sagewright.staging.source import ObjectStore, StoredObject
 from sagewright.workloads.transfer import StageInputs
@@ -39,13 +40,14 @@ def stage(transfer: StageInputs, objects: ObjectStore, meter: Meter, trash: Path
     root = transfer.root
     partial = root.with_name(f"{root.name}.partial")
     disk.make_folder(root.parent, CLOSED)
-    for leftover in (partial, root):
+    for leftover in (partial, root, root.with_name(RECORD)):
         disk.set_aside(leftover, trash)
-    plans = [(each.channel, plan_input(each, transfer, objects)) for each in transfer.channels]
+    plans = [(each.channel, plan_input(each, transfer, objects)) for each in transfer.channels if not each.pipe]
     meter.total = sum(plan.size for _, plan in plans)
     _build_tree(transfer, partial)
     for channel, plan in plans:
         _fill_channel(plan, partial / "input" / "data" / channel, objects, meter)
+    record_pipes(transfer, objects, partial / "input" / "data", meter)
     meter.check()
     partial.rename(root)
 
@@ -53,7 +55,7 @@ def stage(transfer: StageInputs, objects: ObjectStore, meter: Meter, trash: Path
 def _build_tree(transfer: StageInputs, partial: Path) -> None:
     """The folders of the contract, each open, and the config files in them."""
     above_files = (name.rpartition("/")[0] for name in transfer.files)
-    channels = (f"input/data/{each.channel}" for each in transfer.channels)
+    channels = (f"input/data/{each.channel}" for each in transfer.channels if not each.pipe)
     wanted = {level: None for name in (*transfer.folders, *channels, *above_files) for level in _levels(name)}
     for name in ("", *wanted):
         disk.make_folder(partial / name, OPEN)

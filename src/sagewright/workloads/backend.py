@@ -21,9 +21,9 @@ Told as time cases:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol, runtime_checkable
+from typing import NamedTuple, NewType, Protocol, runtime_checkable
 
 from sagewright.core.ids import BackendName, WorkloadId
 from sagewright.workloads.observation import Observation
@@ -32,8 +32,7 @@ from sagewright.workloads.workload import Workload
 LogCursor = NewType("LogCursor", str)  # opaque to all but its backend; no white space in it
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
+class LogRecord(NamedTuple):
     """One line, without its line feed, as raw bytes. `timestamp` is in milliseconds since the epoch."""
 
     cursor: LogCursor
@@ -74,6 +73,16 @@ class MeasuresUsage(Protocol):
         """Of those that run and of which enough was seen: a mean since the last call may need a second call.
         Raises BackendUnavailable."""
         ...
+
+
+@runtime_checkable
+class BatchesLogs(Protocol):
+    """What a backend may be able to do besides: give the lines of `logs` many at a time, for the same end and errors.
+    A container may print a hundred thousand in a second."""
+
+    def log_batches(
+        self, workload: WorkloadId, *, after: LogCursor | None = None
+    ) -> AsyncGenerator[Sequence[LogRecord], None]: ...
 
 
 class ComputeBackend(Protocol):

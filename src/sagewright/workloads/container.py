@@ -61,10 +61,15 @@ def training_folders(request: Request, host: Host | None = None) -> tuple[str, .
     """
     folders = ["input/config", "input/data", "model", "output", "output/data", METRICS.removeprefix(f"{ML}/")]
     own = seen_by(request, host) if host else request
-    folders += [f"input/data/{name}" for name in _channel_names(own)]
+    folders += [f"input/data/{name}" for name in _channel_names(own) if not is_pipe(own, name)]
     if request.get("CheckpointConfig"):
         folders.append(_checkpoint_folder(request))
     return tuple(folders)
+
+
+def is_pipe(request: Request, channel: str) -> bool:
+    """Whether a channel is fed through pipes: it has no folder then."""
+    return _input_data_config(request)[channel]["TrainingInputMode"] == "Pipe"
 
 
 def training_environment(
@@ -134,6 +139,7 @@ def training_workload(
         network_isolation=bool(request.get("EnableNetworkIsolation")),
         stop_grace=STOP_GRACE,
         labels={"sagewright.training-job": request["TrainingJobName"], "sagewright.host": hosts[host].name},
+        pipes=any(is_pipe(request, name) for name in _channel_names(request)),
     )
 
 

@@ -17,8 +17,23 @@ from sagewright.core.ids import Account, Region, TransferId
 
 
 @dataclass(frozen=True, slots=True)
+class PipeInput:
+    """How a Pipe channel is streamed (container contract A.8).
+
+    `records`: each object, or each attribute, is one RecordIO record. `gunzip`: objects are unpacked on the way.
+    `seed`: of an order that changes with the epoch; None = as listed. `attributes`: the channel's object is an
+    augmented manifest, and these of each of its lines are streamed.
+    """
+
+    records: bool = False
+    gunzip: bool = False
+    seed: int | None = None
+    attributes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelInput:
-    """One File channel fed from S3 (container contract A.8).
+    """One channel fed from S3 (container contract A.8): with files, or through pipes.
 
     `manifest`: `s3_uri` is an object that lists the others; else it is a key prefix. Of the objects, sorted by key,
     this host gets every one whose index modulo `shards` is `shard`.
@@ -29,6 +44,7 @@ class ChannelInput:
     manifest: bool = False
     shard: int = 0
     shards: int = 1
+    pipe: PipeInput | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +121,16 @@ class RunTransform:
     started_at: str
 
 
-Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel | RunTransform
+@dataclass(frozen=True, slots=True)
+class FeedPipes:
+    """Feed the Pipe channels of a staged `root`, epoch after epoch, until it is forgotten. It never ends by itself, and
+    goes on while the server is away. FAILED: what the container reads cannot be trusted any more."""
+
+    id: TransferId
+    root: Path
+
+
+Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel | RunTransform | FeedPipes
 
 
 class TransferPhase(StrEnum):

@@ -91,4 +91,5 @@ class Workload:
     stop_grace: timedelta = timedelta(seconds=120)
     labels: Mapping[str, str] = field(default_factory=dict)  # informational; shown in the engine's own tools
     arguments_label: str = ""
+    pipes: bool = False  # its mounts hold named pipes that this machine feeds: it needs this machine's own kernel
     required_labels: Mapping[str, str] = field(default_factory=dict)  # of the image, where its kind has labels

@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,13 +89,6 @@ class DockerBackend:
         except (BackendUnavailable, EngineRefused) as error:
             words = place.problem(self._engine.host, str(error))
             return Capabilities(NAME, available=False, problem=words, installed=place.installed())
-        details = {
-            "engine": "podman" if facts.podman else "docker",
-            "system": facts.system,
-            "log driver": facts.log_driver,
-        }
-        if facts.gpu_runtime:
-            details["gpu"] = facts.gpu_runtime
         return Capabilities(
             NAME,
             available=True,
@@ -103,7 +96,7 @@ class DockerBackend:
             cpus=facts.cpus,
             memory=facts.memory,
             gpus=facts.gpus,
-            details=details,
+            details=facts.details,
         )
 
     async def submit(self, workload: Workload) -> None:
@@ -183,7 +176,15 @@ class DockerBackend:
                 if not self._entering:
                     await self._engine.delete_network(name)
 
-    def logs(self, workload: WorkloadId, *, after: LogCursor | None = None) -> AsyncIterator[LogRecord]:
+    async def logs(self, workload: WorkloadId, *, after: LogCursor | None = None) -> AsyncIterator[LogRecord]:
+        async with aclosing(self.log_batches(workload, after=after)) as batches:
+            async for batch in batches:
+                for record in batch:
+                    yield record
+
+    def log_batches(
+        self, workload: WorkloadId, *, after: LogCursor | None = None
+    ) -> AsyncGenerator[list[LogRecord], None]:
         return follow(self._engine, lambda: self._look_for_log(workload), after)
 
     async def usage(self, ids: Collection[WorkloadId]) -> Mapping[WorkloadId, Usage]:

@@ -16,11 +16,11 @@ import base64
 import importlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from sagewright.backends.docker import place
+from sagewright.backends.docker import place, raw
 from sagewright.backends.docker.facts import Facts, facts_of
 from sagewright.core.errors import BackendError, BackendUnavailable
 
@@ -53,6 +53,7 @@ class Engine:
         self.host = host
         self._client: aiodocker.Docker | None = None
         self._connector: aiohttp.BaseConnector | None = None
+        self._socket = ""  # of an engine on this machine
         self._facts: Facts | None = None
         self._closed = False
 
@@ -64,6 +65,18 @@ class Engine:
                     version, info = await client.version(), await client.system.info()
             self._facts = facts_of(version, info, local=place.is_local(client.docker_host, self.host))
         return self._facts
+
+    async def info(self) -> Json:
+        """The engine's own description of itself and of its machine."""
+        with _allow():
+            async with self._answers() as client:
+                found: Json = await client.system.info()
+        return found
+
+    async def log_in(self, auth: Json) -> None:
+        """Has the engine itself try a registry's login. Raises EngineRefused with what the engine met on the way."""
+        async with self._answers() as client:
+            await client.auth(**auth)
 
     async def ping(self) -> None:
         """Raises BackendUnavailable; about a millisecond, where asking for the facts can take many."""
@@ -187,10 +200,23 @@ class Engine:
 
     # -- streams -------------------------------------------------------------
 
-    async def logs(self, container: str, *, since: str, follow: bool) -> AsyncGenerator[bytes, None]:
-        """The multiplexed stream as it comes. BackendUnavailable when it is cut before its end."""
+    async def logs(
+        self, container: str, *, since: str, follow: bool, tail: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The multiplexed stream as it comes, of the last `tail` lines or all. BackendUnavailable when it is cut
+        before its end."""
         params = {"stdout": "1", "stderr": "1", "timestamps": "1", "since": since, "follow": str(int(follow))}
-        async with self._stream("GET", f"containers/{container}/logs", params) as response:
+        params |= {"tail": str(tail)} if tail else {}
+        path = f"containers/{container}/logs"
+        async with self._answers() as client:
+            if self._socket:
+                await _settle(client)
+                target = f"/{client.api_version}/{path}?{urlencode(params)}"
+                async with aclosing(raw.get(self._socket, target, CONNECT)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                return
+        async with self._stream("GET", path, params) as response:
             async for chunk in response.content.iter_any():
                 yield chunk
 
@@ -222,8 +248,7 @@ class Engine:
         import aiohttp
 
         async with self._answers() as client:
-            if client.api_version == "auto":
-                await client.version()  # settles it
+            await _settle(client)
             url = f"{client.docker_host}/{client.api_version}/{path}"
             patient = aiohttp.ClientTimeout(sock_connect=CONNECT)
             asked = client.session.request(
@@ -243,6 +268,8 @@ class Engine:
 
         try:
             yield client
+        except raw.Answered as answered:
+            raise _refusal(answered.status, answered.body) from answered
         except DockerError as error:
             refusal = _refusal(error.status, error.message)
             if isinstance(refusal, BackendUnavailable):
@@ -270,7 +297,8 @@ class Engine:
         timeout = _patience()
         if host.startswith("unix://"):
             # No limit: every log reader holds a connection for as long as its container runs.
-            self._connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
+            self._socket = host.removeprefix("unix://")
+            self._connector = aiohttp.UnixConnector(self._socket, limit=0)
             self._client = aiodocker.Docker("http://localhost", connector=self._connector, timeout=timeout)
         else:
             self._client = aiodocker.Docker(host, timeout=timeout)
@@ -288,6 +316,12 @@ class Engine:
             await client.close()
         if connector:
             await connector.close()
+
+
+async def _settle(client: aiodocker.Docker) -> None:
+    """Which version of the API is spoken."""
+    if client.api_version == "auto":
+        await client.version()
 
 
 async def _steps(response: aiohttp.ClientResponse) -> AsyncGenerator[Json, None]:

@@ -44,6 +44,11 @@ def reject(workload: Workload, facts: Facts) -> None:
             "an isolated container that serves a port is reached at its own address, and this engine's containers have "
             "none that this machine can reach: set EnableNetworkIsolation to false, or run an engine on Linux itself"
         )
+    if workload.pipes and not facts.native:
+        raise WorkloadRejected(
+            "Pipe input mode needs containers on this machine's own kernel, and this engine runs them in a virtual "
+            "machine or elsewhere, where a pipe of this machine leads nowhere: use File or FastFile"
+        )
     wanted = workload.resources.gpus
     if wanted <= facts.gpus:
         return
