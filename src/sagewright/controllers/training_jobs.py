@@ -180,6 +180,7 @@ class TrainingController:
             seen=(),
             exit_code=None,
             backend=job.backend,
+            layered=has is not None and has.layers,
             training_started_at=to_text(now),
             unreachable_since=None,
         )
@@ -286,13 +287,13 @@ class TrainingController:
     def _collect(self, job: Job, ending: Mapping[str, Any], now: datetime) -> Decision:
         status = replace(job.status, ending=dict(ending), unreachable_since=None)
         status = steps.enter(status, steps.UPLOADING, steps.UPLOADING_TEXT, now)
-        decision = self._keep(job, status, "uploads", (self._ask.collect(job),))
+        decision = self._keep(job, status, "uploads", self._ask.collect(job))
         return replace(decision, wakes=self._make_room(job))
 
     def _upload(self, job: Job, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:
         state = seen.transfers.get(steps.collect_id(job.workloads[0]))
         if state is None:
-            return self._keep(job, job.status, "uploads", (self._ask.collect(job),))
+            return self._keep(job, job.status, "uploads", self._ask.collect(job))
         if state.phase is TransferPhase.RUNNING:
             status = steps.enter(job.status, steps.UPLOADING, steps.UPLOADING_TEXT, now, steps.progress(state))
             return self._keep(job, self._calmly(job, status, now), "uploading")

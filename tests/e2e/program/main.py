@@ -47,7 +47,8 @@ def ok(parameters: dict) -> int:
         for path in sorted((BASE / "input/data" / channel).rglob("*")):
             if path.is_file():
                 print(f"{channel}: {path.name} {path.stat().st_size} bytes", flush=True)
-                path.write_text("a channel is the container's own")
+                if os.access(path, os.W_OK):  # FastFile is read-only
+                    path.write_text("a channel is the container's own")
     print("loss=0.5;", flush=True)
     print("loss=0.25;", flush=True)
     (BASE / "model/model.txt").write_text(json.dumps(parameters))
