@@ -106,14 +106,18 @@ def env(
 
 @app.command()
 def jobs(
+    name: Annotated[str | None, typer.Argument(help="One job: all there is to say of it, each bad record too.")] = None,
     data: Data = None,
     as_json: AsJson = False,
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.", min=1, max=100)] = 20,
 ) -> None:
-    """List training jobs, newest first."""
+    """List training and batch transform jobs, newest first; or explain one."""
     from sagewright.cli import jobs as commands
 
-    commands.jobs(data, as_json, limit)
+    if name is not None:
+        commands.job(data, name, as_json)
+    else:
+        commands.jobs(data, as_json, limit)
 
 
 @app.command()
@@ -166,13 +170,13 @@ def token(
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="Name of a training job or an endpoint.")],
+    name: Annotated[str, typer.Argument(help="Name of a job or an endpoint.")],
     data: Data = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
-    job: Annotated[bool, typer.Option("--job", help="The training job, when an endpoint has that name too.")] = False,
+    job: Annotated[bool, typer.Option("--job", help="The job, when an endpoint has that name too.")] = False,
     endpoint: Annotated[bool, typer.Option("--endpoint", help="The endpoint, also when it was deleted.")] = False,
 ) -> None:
-    """Print the log of a training job or an endpoint."""
+    """Print the log of a training job, a batch transform job or an endpoint."""
     from sagewright.cli import logs as commands
 
     if job and endpoint:
