@@ -215,7 +215,7 @@ class TrainingController:
         return self._keep(job, self._calmly(job, status, now), "the backend prepares")
 
     def _run(self, job: Job, found: Observation, now: datetime) -> Decision:
-        status = steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now)
+        status = steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, found.message)
         job = job.with_status(steps.noted(status, found))
         left = job.max_runtime - (now - steps.started_at(job, found))
         if left <= NOW:
@@ -224,7 +224,9 @@ class TrainingController:
 
     def _exited(self, job: Job, found: Observation, seen: Seen, now: datetime) -> Decision:
         if steps.started(found):
-            job = job.with_status(steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now))
+            job = job.with_status(
+                steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, steps.remark(found))
+            )
         job = job.with_status(steps.noted(job.status, found))
         logs = seen.logs.get(found.id, _NOT_YET)
         if not logs.drained:

@@ -193,6 +193,11 @@ def started(found: Observation) -> bool:
     return found.started_at is not None or found.exit_code is not None
 
 
+def remark(found: Observation) -> str:
+    """What the backend noticed about the image, of a workload that has run."""
+    return found.message if found.cause is ExitCause.EXIT and found.exit_code is not None else ""
+
+
 def started_at(job: Job, found: Observation) -> datetime:
     """When the container began to run: MaxRuntimeInSeconds counts from here."""
     if found.started_at is not None:

@@ -130,6 +130,21 @@ class Engine:
                 found = await client.containers.list(all=True, filters=json.dumps({"label": [label]}))
         return [{name: container[name] for name in ("Id", "Names", "State", "Labels")} for container in found]
 
+    async def read(self, container: str, path: str, limit: int) -> bytes | None:
+        """The first bytes of a tar of this file; None when it is not there."""
+        try:
+            async with self._stream("GET", f"containers/{container}/archive", {"path": path}) as response:
+                start = bytearray()
+                async for chunk in response.content.iter_any():
+                    start += chunk
+                    if len(start) >= limit:
+                        break
+                return bytes(start[:limit])
+        except EngineRefused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
     # -- networks ------------------------------------------------------------
 
     async def ensure_network(self, config: Json) -> None:
