@@ -17,7 +17,7 @@ $(VENV)/.stamp: pyproject.toml scripts/setup
 	@PYTHON="$(PYTHON)" scripts/setup "$(VENV)"
 	@touch $@
 
-demo: setup ## train a real image classifier on this machine, deploy it and ask it, now
+demo: setup ## train a real image classifier on this machine, deploy it, ask it, run it over a bucket, now
 	@$(BIN)/sagewright demo --data $(DEMO_DATA)
 
 tutorial: setup ## the tutorial's notebook from docker build to batch predictions, headless, with both SDKs

@@ -29,6 +29,12 @@ ALONE = os.environ.get("SAGEWRIGHT_HISTORY")
 SHARDS = 8
 CHAOS_LASTS = 120.0  # virtual seconds
 CALM_BY = 6000.0  # by then every job has ended: time limits, the patience with the engine and two sweeps are over
+PIPED = {
+    "AlgorithmSpecification": {"TrainingImage": "mine:latest", "TrainingInputMode": "Pipe"},
+    "InputDataConfig": [
+        {"ChannelName": "c", "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://b/c"}}}
+    ],
+}
 CALM_LIFE = 200.0  # long enough for two sweeps
 
 
@@ -69,6 +75,14 @@ def draw_chaos(random: Random) -> Chaos:
     )
 
 
+def create(world: World, random: Random, name: str) -> None:
+    """A job of one host, or of several; with files, or fed through pipes."""
+    hosts = random.choice([1, 1, 2, 3])
+    config = {"InstanceType": "ml.t3.medium", "InstanceCount": hosts, "VolumeSizeInGB": 1}
+    piped = random.choice([{}, PIPED])
+    world.create(name, max_runtime=random.choice([30, 3600]), ResourceConfig=config, **piped)
+
+
 async def trouble(world: World, random: Random) -> None:
     """The user and the machine, until the chaos is over; then everything works again."""
     clock = asyncio.get_running_loop()
@@ -83,12 +97,14 @@ async def trouble(world: World, random: Random) -> None:
                 world.vanish()
             case 4 if random.random() < 0.1:
                 world.reboot()
+            case 5 | 9:
+                world.kill_feeder()
             case 6:
                 world.engine.down = not world.engine.down
             case 7:
                 world.full_disk = not world.full_disk
             case 8 if len(world.keys) < 4:
-                world.create(f"{world.keys[0].name}-{len(world.keys)}", max_runtime=random.choice([30, 3600]))
+                create(world, random, f"{world.keys[0].name}-{len(world.keys)}")
     world.engine.down = world.full_disk = False
     world.chaos = Chaos()
 
@@ -97,7 +113,7 @@ async def history(store: Database, folder: Path, seed: int) -> World:
     random = Random(seed)
     world = World(store, folder, random, lambda workload: script(random))
     world.chaos = draw_chaos(random)
-    world.create(f"job-{seed}-0", max_runtime=random.choice([30, 3600]))
+    create(world, random, f"job-{seed}-0")
     troubles = asyncio.create_task(trouble(world, random))
     clock = asyncio.get_running_loop()
     while clock.time() < CHAOS_LASTS:

@@ -37,7 +37,7 @@ from sagewright.store.db import Database
 from sagewright.store.kinds import training_job
 from sagewright.store.kinds.training_job import MOVES, TERMINAL, TrainingStatus
 from sagewright.store.resources import Resource, Tx
-from sagewright.workloads.transfer import TransferState
+from sagewright.workloads.transfer import TransferPhase, TransferState
 from sagewright.workloads.workload import Workload
 from suites.reconcile_seams import Crash, SeamBackend, SeamStore, SeamStreams, SimTransfers
 from suites.training import job_key, spec
@@ -59,11 +59,12 @@ class Chaos:
 
 
 class Disk:
-    """What transfers leave behind beside folders: which are done. Outlives lives."""
+    """What transfers leave behind beside folders: which are done, and what feeds pipes. Outlives lives."""
 
     def __init__(self) -> None:
         self.done: dict[TransferId, TransferState] = {}
         self.ran: Counter[TransferId] = Counter()
+        self.feeds: dict[TransferId, TransferState] = {}
 
 
 class World:
@@ -89,6 +90,7 @@ class World:
         self.states: dict[Key, str] = {}
         self.submitted: dict[WorkloadId, Key] = {}
         self.vanished: set[WorkloadId] = set()
+        self.misled: set[WorkloadId] = set()  # their feeders died within an epoch, while they ran
         self.life: Life | None = None
         self.at_once: int | None = 100  # jobs; None = as many as fit
 
@@ -144,6 +146,20 @@ class World:
             self.vanished.add(workload)
             self.engine.vanish(workload)
 
+    def kill_feeder(self) -> None:
+        """While nobody reads, or within an epoch: then what its container reads is cut off."""
+        lives = sorted(each for each, state in self.disk.feeds.items() if state.phase is TransferPhase.RUNNING)
+        if not lives:
+            return
+        feed = self.random.choice(lives)
+        workload = WorkloadId(feed.rpartition(".")[0])
+        if self.random.random() < 0.5:
+            del self.disk.feeds[feed]
+            return
+        self.disk.feeds[feed] = TransferState(feed, TransferPhase.FAILED, "InternalServerError: killed")
+        if workload in self.engine.live():
+            self.misled.add(workload)
+
     def reboot(self) -> None:
         """The machine restarts: what ran is lost."""
         for workload in self.engine.live():
@@ -186,9 +202,9 @@ class World:
     # -- what must hold --------------------------------------------------------
 
     def check_now(self) -> None:
-        """At every instant: at most one live workload per job, and nothing staged under a live one."""
-        live = Counter(self.submitted[each] for each in self.engine.live())
-        assert all(count == 1 for count in live.values()), f"two live workloads of one job: {live}"
+        """At every instant: at most one live workload per job and host, and nothing staged under a live one."""
+        live = Counter((self.submitted[each], self.programs[each].workload.hostname) for each in self.engine.live())
+        assert all(count == 1 for count in live.values()), f"two live workloads of one host: {live}"
 
     def note_row(self, row: Resource | None, key: Key) -> None:
         """After each commit: legal moves, one end, transitions that clients can print."""
@@ -212,12 +228,13 @@ class World:
                 assert self.ends[key] == 1
                 continue
             assert job.resource.state in TERMINAL, f"{key.name} is {job.resource.state}: {job.status}"
-            assert (job.resource.wake_at, job.status.cleaned or job.workload is None) == (None, True), job.status
+            assert (job.resource.wake_at, job.status.cleaned or not job.workloads) == (None, True), job.status
             assert self.ends[key] == 1
             self._check_end(job)
         assert not self.engine.programs, f"left behind: {list(self.engine.programs)}"
         assert not list(self.transfers_folder.iterdir())
         assert not self.disk.done
+        assert not self.disk.feeds, "a feeder outlives its job"
         for workload, starts in self.engine.starts.items():
             assert starts <= 1 or workload in self.vanished, f"{workload} ran {starts} times"
 
@@ -229,19 +246,21 @@ class World:
             assert reason.partition(": ")[2]
         if job.resource.state == training_job.COMPLETED:
             assert job.status.exit_code == 0
-            assert job.workload is not None
-            assert self.engine.starts[job.workload] >= 1
-        if job.workload and job.workload in self.programs:
-            self._check_log(job, self.programs[job.workload])
+            assert len(job.workloads) == len(job.hosts)
+            assert all(self.engine.starts[each] >= 1 for each in job.workloads)
+            assert not self.misled.intersection(job.workloads), "what it made of cut-off data passes for a model"
+        for workload, stream in job.log_streams.items() if job.workloads else ():
+            if workload in self.programs:
+                self._check_log(job, self.programs[workload], stream)
 
-    def _check_log(self, job: Job, program: Program) -> None:
+    def _check_log(self, job: Job, program: Program, stream: tuple[str, str]) -> None:
         """Every line exactly once; of a container that vanished, a beginning."""
         expected = [record.message for record in program.records]
         try:
-            kept = [event.message for event in self.streams.read_all(*job.log_stream)]
+            kept = [event.message for event in self.streams.read_all(*stream)]
         except BlobNotFound:
             kept = []
-        if program.workload.id in self.vanished or not job.ran or _gave_up(job):
+        if program.workload.id in self.vanished or program.workload.id not in job.status.seen or _gave_up(job):
             expected = expected[: len(kept)]
         assert kept == expected, f"log of {job.name}, which {'ran' if job.ran else 'was never seen'}"
 

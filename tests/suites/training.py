@@ -21,7 +21,8 @@ from sagewright.workloads.transfer import TransferPhase, TransferState
 T0 = datetime(2026, 1, 2, 3, 4, 5, 600_000, tzinfo=UTC)
 ACCOUNT, REGION = Account("000000000000"), Region("us-east-1")
 DOCKER = BackendName("docker")
-WORKLOAD = WorkloadId("training-job-job-1-algo-1-0badcafe")
+WORKLOADS = tuple(WorkloadId(f"training-job-job-1-algo-{number}-0badcafe") for number in (1, 2, 3))
+WORKLOAD = WORKLOADS[0]
 READY = Capabilities(DOCKER, available=True, cpus=4, memory=16 << 30)
 HOME = Path("/data/workloads")
 
@@ -69,7 +70,7 @@ def after(seconds: float) -> datetime:
 
 def controller(**more: Any) -> TrainingController:
     def new_id(kind: Kind, name: str, attempt: int, host: int) -> WorkloadId:
-        return WORKLOAD
+        return WORKLOADS[host - 1]
 
     return TrainingController(HOME, lambda job: {"AWS_ENDPOINT_URL": "http://here"}, new_id=new_id, **more)
 
@@ -118,7 +119,7 @@ def begun(**more: Any) -> TrainingStatus:
     """A job whose workload has an id."""
     first = {"Status": "Starting", "StartTime": to_text(T0), "StatusMessage": "Preparing the instances for training"}
     status = TrainingStatus(
-        transitions=(first,), attempt=1, workload=WORKLOAD, backend=DOCKER, training_started_at=to_text(T0)
+        transitions=(first,), attempt=1, workloads=(WORKLOAD,), backend=DOCKER, training_started_at=to_text(T0)
     )
     return replace(status, **more)
 
@@ -130,7 +131,8 @@ def in_step(secondary: str, message: str, **more: Any) -> TrainingStatus:
 
 
 def training(**more: Any) -> TrainingStatus:
-    return in_step("Training", "Training image download completed. Training in progress.", **more)
+    text = "Training image download completed. Training in progress."
+    return in_step("Training", text, **{"seen": (WORKLOAD,), **more})
 
 
 def last(decision: Decision) -> dict[str, Any]:

@@ -32,8 +32,8 @@ from sagewright.store.kinds.endpoint import (
 from sagewright.store.resources import Resource
 from sagewright.workloads import folder_images
 from sagewright.workloads.backend import Capabilities
-from sagewright.workloads.container import Machine
 from sagewright.workloads.hosting import Place, serving_workload
+from sagewright.workloads.instances import Machine
 from sagewright.workloads.transfer import StageModel
 from sagewright.workloads.workload import ImageRef
 

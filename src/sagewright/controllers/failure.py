@@ -80,8 +80,26 @@ def of_staging(message: str) -> str:
     return head(f"ClientError: Data download failed: {message}", LIMIT)
 
 
+def of_feeding(message: str) -> str:
+    """Why a Pipe channel's data could not be streamed; the platform's own faults name themselves."""
+    own = message.startswith("InternalServerError: ")
+    return head(message if own else f"ClientError: Data download failed: {message}", LIMIT)
+
+
 def of_collection(message: str) -> str:
     return head(f"ClientError: Artifact upload failed: {message}", LIMIT)
+
+
+def on_host(reason: str, host: str) -> str:
+    """`AlgorithmError: [algo-2] …` of a job with several hosts. What no longer fits is taken from the middle, so that
+    the exit code stays."""
+    name, _, detail = reason.partition(": ")
+    start = f"{name}: [{host}] "
+    room = LIMIT - len(start)
+    if len(detail) > room:
+        end = detail[-room // 2 :]
+        detail = head(detail, room - len(end)) + end
+    return start + detail
 
 
 def with_collection(reason: str, message: str) -> str:

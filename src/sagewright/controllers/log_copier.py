@@ -14,9 +14,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -25,7 +25,7 @@ from sagewright.controllers.controller import LogState
 from sagewright.controllers.metrics import Metrics, MetricStore
 from sagewright.core.errors import BackendUnavailable, BlobError, StoreError
 from sagewright.core.ids import WorkloadId
-from sagewright.workloads.backend import ComputeBackend, LogCursor, LogRecord
+from sagewright.workloads.backend import BatchesLogs, ComputeBackend, LogCursor, LogRecord
 
 T = TypeVar("T")
 
@@ -226,9 +226,10 @@ class _Follower:
 
     def _append(self, batch: list[LogRecord]) -> LogState:
         self._streams.append(self._target.group, self._target.stream, batch)
-        for record in batch:
-            self._read.tail.append(_text(record.message))
-            self._read.metrics.read(record.message, record.timestamp)
+        self._read.tail.extend(_text(record.message) for record in batch[-TAIL:])
+        if self._read.metrics:
+            for record in batch:
+                self._read.metrics.read(record.message, record.timestamp)
         return self._read.state()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -246,7 +247,7 @@ class _Batches:
     """Reads a backend's log ahead and gives it in batches: at once when it is calm, every FLUSH_EVERY when not."""
 
     def __init__(self, backend: ComputeBackend, workload: WorkloadId, after: LogCursor | None) -> None:
-        self._lines = backend.logs(workload, after=after)
+        self._lines = _batched(backend, workload, after)
         self._buffer: list[LogRecord] = []
         self._size = 0
         self._filled = asyncio.Event()
@@ -289,9 +290,9 @@ class _Batches:
 
     async def _read(self) -> None:
         try:
-            async for record in self._lines:
-                self._buffer.append(record)
-                self._size += len(record.message)
+            async for records in self._lines:
+                self._buffer += records
+                self._size += sum([len(record.message) for record in records])
                 self._filled.set()
                 if self._size >= FLUSH_SIZE:
                     self._full.set()
@@ -300,7 +301,24 @@ class _Batches:
                     await self._room.wait()
         finally:
             with suppress(Exception):
-                await self._lines.aclose()  # type: ignore[attr-defined]
+                await self._lines.aclose()
+
+
+async def _batched(
+    backend: ComputeBackend, workload: WorkloadId, after: LogCursor | None
+) -> AsyncGenerator[Sequence[LogRecord], None]:
+    """A backend's lines, as many at a time as it has."""
+    if isinstance(backend, BatchesLogs):
+        async with aclosing(backend.log_batches(workload, after=after)) as batches:
+            async for batch in batches:
+                yield batch
+        return
+    lines = backend.logs(workload, after=after)
+    try:
+        async for record in lines:
+            yield (record,)
+    finally:
+        await lines.aclose()  # type: ignore[attr-defined]
 
 
 def _text(message: bytes) -> str:

@@ -1,17 +1,18 @@
 """Training jobs: what to do next, from what was asked and what is seen. Pure.
 
     wait       until the machine has room for it (`training_queue`)           ─► Pending
-    begin      choose the workload's id and backend                          ─► Starting
+    begin      choose the backend, and a workload's id for each host         ─► Starting
     stage      inputs and config files into DATA/workloads/ID/ml              ─► Downloading
-    submit     the container; the image is pulled if need be                  ─► Downloading
-    run        until it exits, is stopped, or has run for too long            ─► Training | Stopping
-    collect    once it has exited and its last line is in the log stream      ─► Uploading
+    submit     a container for each host; the image is pulled if need be      ─► Downloading
+    run        until all exit, one fails, or it is stopped or over its time   ─► Training | Stopping
+    collect    once all have exited and their last lines are in the streams   ─► Uploading
     finish     commit the terminal state, then remove what was used           ─► Completed | Failed | Stopped
     clean      look whether everything is gone; drop the row if that is wished
 
 A container that was once seen running is never started again: execution is at most once from there on. One that was
 never seen and is absent is submitted (again): it is the same id, so it runs once if the first attempt did arrive.
-Owns: the order. Does not own: the moves themselves (`training_steps`), failure texts (`failure`), acting (`loop`).
+Owns: the order. Does not own: the moves themselves (`training_steps`), what all hosts together say (`training_hosts`),
+failure texts (`failure`), acting (`loop`).
 """
 
 from __future__ import annotations
@@ -23,21 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from sagewright.controllers import failure
+from sagewright.controllers import training_hosts as hosts
+from sagewright.controllers import training_pipes as pipes
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import (
     Action,
     Decision,
-    ForgetTransfers,
-    LogState,
     Problem,
     Remove,
     Seen,
-    StartTransfer,
     Stop,
-    Submit,
     Watch,
 )
 from sagewright.controllers.training_queue import JobQueue
+from sagewright.controllers.training_requests import Requests
 from sagewright.controllers.training_steps import Job
 from sagewright.core.clock import from_text, to_text
 from sagewright.core.ids import BackendName, Key, Kind, WorkloadId, workload_id
@@ -45,14 +45,12 @@ from sagewright.settings import ControllerSettings
 from sagewright.store.kinds import training_job as job_kind
 from sagewright.store.kinds.training_job import TrainingStatus
 from sagewright.store.resources import Resource, Tx
-from sagewright.workloads import container
-from sagewright.workloads.channels import channel_inputs
-from sagewright.workloads.observation import Observation, Phase
-from sagewright.workloads.transfer import CollectOutputs, StageInputs, TransferPhase
+from sagewright.workloads.backend import Capabilities
+from sagewright.workloads.hosts import bounded
+from sagewright.workloads.transfer import TransferPhase
 
 NOW = timedelta(0)
 _IN_LINE = timedelta(seconds=15)
-_NOT_YET = LogState(drained=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class TrainingController:
     ) -> None:
         self._queue = queue or JobQueue()
         self._workloads = workloads
-        self._surroundings = surroundings
+        self._ask = Requests(workloads, surroundings)
         self._timing = timing or Timing()
         self._new_id = new_id
 
@@ -102,27 +100,29 @@ class TrainingController:
         return row, job
 
     def watch(self, job: Job) -> Watch:
-        workload = job.workload
-        if workload is None:
-            return Watch(backends=(job.backend,) if steps.may_start(job) else ())
+        workloads = job.workloads
+        starting = (job.backend,) if steps.may_start(job) else ()
+        if not workloads:
+            return Watch(backends=starting)
         if job.resource.state in job_kind.TERMINAL:
-            return Watch() if job.status.cleaned else self._watch_leftovers(job, workload)
+            return Watch() if job.status.cleaned else self._watch_leftovers(job)
         if job.status.secondary == steps.UPLOADING:
-            return Watch(transfers=(steps.collect_id(workload),))
+            return Watch(transfers=(steps.collect_id(workloads[0]),))
         return Watch(
-            workloads={workload: job.backend},
-            backends=(job.backend,) if steps.may_start(job) else (),
-            log_streams={workload: job.log_stream},
-            transfers=() if job.ran else (steps.stage_id(workload),),
-            metric_definitions={workload: job.metric_definitions},
-            failure_files={workload: steps.root(self._workloads, workload) / "output" / "failure"},
+            workloads=dict.fromkeys(workloads, job.backend),
+            backends=starting,
+            log_streams=job.log_streams,
+            transfers=(*pipes.transfers(job), *(() if job.ran else (steps.stage_id(each) for each in workloads))),
+            metric_definitions=dict.fromkeys(workloads, job.metric_definitions),
+            failure_files={each: steps.root(self._workloads, each) / "output" / "failure" for each in workloads},
         )
 
-    def _watch_leftovers(self, job: Job, workload: WorkloadId) -> Watch:
+    def _watch_leftovers(self, job: Job) -> Watch:
+        stages = tuple(steps.stage_id(each) for each in job.workloads)
         return Watch(
-            workloads={workload: job.backend},
-            transfers=(steps.stage_id(workload), steps.collect_id(workload)),
-            folders={workload: steps.own_folder(self._workloads, workload)},
+            workloads=dict.fromkeys(job.workloads, job.backend),
+            transfers=(*stages, *pipes.transfers(job), steps.collect_id(job.workloads[0])),
+            folders={each: steps.own_folder(self._workloads, each) for each in job.workloads},
         )
 
     def decide(self, job: Job, seen: Seen, now: datetime) -> Decision:
@@ -132,18 +132,9 @@ class TrainingController:
             return self._end(job, seen, now)
         if job.spec.stop_requested_at is not None:
             return self._head_for(job, steps.stopped(), now, "the user asked for it")
-        if job.workload is None:
+        if not job.workloads:
             return self._enter(job, seen, now)
-        found = seen.workloads.get(job.workload)
-        if found is None:
-            return self._start(job, job.workload, seen, now)
-        match found.phase:
-            case Phase.PREPARING:
-                return self._prepare(job, found, now)
-            case Phase.RUNNING:
-                return self._run(job, found, now)
-            case Phase.EXITED:
-                return self._exited(job, found, seen, now)
+        return pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
 
     def unreachable(self, job: Job, problems: Mapping[BackendName, Problem], now: datetime) -> Decision:
         """Wait and say for what. Give up when waiting is in vain, or has been too long."""
@@ -167,116 +158,141 @@ class TrainingController:
         has = seen.capabilities.get(job.backend)
         missing = self._queue.enter(job, has) if has else ""
         if not missing:
-            return self._begin(job, now)
+            return self._begin(job, has, now)
         status = replace(job.status, unreachable_since=None)
         status = steps.enter(status, steps.PENDING, steps.PENDING_TEXT, now, missing)
         waits = self._keep(job, self._calmly(job, status, now), "waits for room")
         return replace(waits, wake_in=_IN_LINE)  # the end of another job wakes it, or the next full pass after this
 
-    def _begin(self, job: Job, now: datetime) -> Decision:
+    def _begin(self, job: Job, has: Capabilities | None, now: datetime) -> Decision:
         attempt = job.status.attempt + 1
-        workload = self._new_id(job_kind.KIND, job.name, attempt, 1)
+        chosen = tuple(
+            self._new_id(job_kind.KIND, job.name, attempt, number) for number in range(1, len(job.hosts) + 1)
+        )
+        less = bounded(job.hosts, steps.machine(has)) if has else ""
         begun = now if job.status.transitions else min(job.resource.created_at, now)
         status = steps.enter(job.status, steps.STARTING, steps.STARTED_TEXT, begun)
-        status = steps.enter(status, steps.STARTING, steps.PREPARING_TEXT, now)
+        status = steps.enter(status, steps.STARTING, steps.PREPARING_TEXT, now, less)
         status = replace(
             status,
             attempt=attempt,
-            workload=workload,
+            workloads=chosen,
+            seen=(),
+            exit_code=None,
             backend=job.backend,
+            layered=has is not None and has.layers,
             training_started_at=to_text(now),
             unreachable_since=None,
         )
         if job.spec.request.get("InputDataConfig"):
             status = steps.enter(status, steps.DOWNLOADING, steps.INPUT_TEXT, now)
-        stage = StartTransfer(self._stage(job, workload))
-        return self._keep(job, status, f"begins as {workload}", (stage,))
+        job = job.with_status(status)
+        stages = tuple(self._ask.stage(job, each) for each in chosen)
+        return self._keep(job, status, f"begins as {', '.join(chosen)}", stages)
 
-    def _start(self, job: Job, workload: WorkloadId, seen: Seen, now: datetime) -> Decision:
-        """The workload does not exist: it has yet to be staged or submitted, or it is gone."""
-        if job.ran:
-            reason = failure.of_vanished(seen.logs.get(workload, _NOT_YET).tail)
-            return self._collect(job, workload, steps.failed(reason), now)
-        staged = seen.transfers.get(steps.stage_id(workload))
-        if staged is None:
-            return self._keep(job, job.status, "staging starts", (StartTransfer(self._stage(job, workload)),))
-        if staged.phase is TransferPhase.FAILED:
-            return self._finish(job, steps.failed(failure.of_staging(staged.message)), now)
-        if staged.phase is TransferPhase.RUNNING:
+    def _go_on(self, job: Job, seen: Seen, now: datetime) -> Decision:
+        if job.ran and job.status.unreachable_since is None:
+            told = hosts.late(job, seen) or hosts.remark(job, seen)
+            job = job.with_status(steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, told))
+        if failed := pipes.failure(job, seen) or hosts.first_failure(job, seen):
+            return self._failed(job, failed, seen, now)
+        if absent := hosts.absent(job, seen):
+            return self._start(job, absent, seen, now)
+        if hosts.have_exited(job, seen):
+            return self._exited(job, steps.completed(), seen, now)
+        return self._run(job, seen, now) if job.ran else self._prepare(job, seen, now)
+
+    def _start(self, job: Job, absent: tuple[WorkloadId, ...], seen: Seen, now: datetime) -> Decision:
+        """Some do not exist yet. Once any does, all have been staged, and nothing is moved under it."""
+        status = job.status
+        if not seen.workloads and not job.ran:
+            if waits := self._await_stages(job, seen, now):
+                return waits
+            status = steps.enter(status, steps.DOWNLOADING, steps.IMAGE_TEXT, now)
+        has = seen.capabilities[job.backend]
+        return self._keep(job, status, "submits", tuple(self._ask.submit(job, each, has) for each in absent))
+
+    def _await_stages(self, job: Job, seen: Seen, now: datetime) -> Decision | None:
+        """None once every host's inputs are there: a job starts as a whole."""
+        states = {each: seen.transfers.get(steps.stage_id(each)) for each in job.workloads}
+        if unknown := [each for each, state in states.items() if state is None]:
+            stages = tuple(self._ask.stage(job, each) for each in unknown)
+            return self._keep(job, job.status, "staging starts", stages)
+        known = [state for state in states.values() if state]
+        for state in known:
+            if state.phase is TransferPhase.FAILED:
+                return self._finish(job, steps.failed(failure.of_staging(state.message)), now)
+        if any(state.phase is TransferPhase.RUNNING for state in known):
             status = replace(job.status, unreachable_since=None)
-            status = steps.detailed(status, steps.progress(staged), now)
+            status = steps.detailed(status, steps.progress(*known), now)
             return self._keep(job, self._calmly(job, status, now), "staging")
-        status = steps.enter(job.status, steps.DOWNLOADING, steps.IMAGE_TEXT, now)
-        return self._keep(job, status, "submits", (self._submission(job, workload, seen),))
+        return None
 
-    def _prepare(self, job: Job, found: Observation, now: datetime) -> Decision:
-        status = replace(job.status, unreachable_since=None)
-        status = steps.enter(status, steps.DOWNLOADING, steps.IMAGE_TEXT, now, found.message)
+    def _prepare(self, job: Job, seen: Seen, now: datetime) -> Decision:
+        message = hosts.preparing(job, seen)
+        status = steps.enter(job.status, steps.DOWNLOADING, steps.IMAGE_TEXT, now, message)
         return self._keep(job, self._calmly(job, status, now), "the backend prepares")
 
-    def _run(self, job: Job, found: Observation, now: datetime) -> Decision:
-        status = steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, found.message)
-        job = job.with_status(steps.noted(status, found))
-        left = job.max_runtime - (now - steps.started_at(job, found))
+    def _run(self, job: Job, seen: Seen, now: datetime) -> Decision:
+        left = job.max_runtime - (now - hosts.started_at(job, seen))
         if left <= NOW:
             return self._head_for(job, steps.max_runtime_exceeded(), now, "it reached MaxRuntimeInSeconds")
         return replace(self._keep(job, job.status, "runs"), wake_in=min(left, self._timing.poll))
 
-    def _exited(self, job: Job, found: Observation, seen: Seen, now: datetime) -> Decision:
-        if steps.started(found):
-            job = job.with_status(
-                steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, steps.remark(found))
-            )
-        job = job.with_status(steps.noted(job.status, found))
-        logs = seen.logs.get(found.id, _NOT_YET)
-        if not logs.drained:
+    def _failed(self, job: Job, first: hosts.HostFailure, seen: Seen, now: datetime) -> Decision:
+        """One host has failed: the others are stopped, and then the job ends with its reason."""
+        if not first.drained:
             return self._keep(job, job.status, "waits for its last log lines")
-        job = job.with_status(replace(job.status, metrics=logs.metrics))
-        if steps.succeeded(found):
-            ending = steps.completed()
-        else:
-            ending = steps.failed(failure.of_exit(found, seen.failure_files.get(found.id, ""), logs.tail))
-        return self._collect(job, found.id, ending, now) if job.ran else self._finish(job, ending, now)
+        ending = steps.failed(first.reason)
+        live = hosts.live(job, seen)
+        if not live:
+            return self._exited(job, ending, seen, now)
+        status = replace(job.status, ending=ending)
+        stopped = "it is stopped" if first.workload in live else "the others are stopped"
+        status = steps.detailed(status, f"{job.host(first.workload).name} has failed, {stopped}", now)
+        return self._keep(job, status, "one host has failed", tuple(Stop(job.backend, each) for each in live))
+
+    def _exited(self, job: Job, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:
+        """Nothing of it runs any more."""
+        if not hosts.drained(job, seen):
+            return self._keep(job, job.status, "waits for its last log lines")
+        if seen.workloads:
+            job = job.with_status(replace(job.status, metrics=hosts.metrics(job, seen)))
+        return self._collect(job, ending, now) if job.ran else self._finish(job, ending, now)
 
     def _head_for(self, job: Job, ending: Mapping[str, Any], now: datetime, why: str) -> Decision:
         """Decide the end before it is reached: from here on the exit code says nothing."""
         status = steps.enter(replace(job.status, ending=ending), steps.STOPPING, steps.STOPPING_TEXT, now)
-        stops: tuple[Action, ...] = (Stop(job.backend, job.workload),) if job.workload else ()
+        stops: tuple[Action, ...] = tuple(Stop(job.backend, each) for each in job.workloads)
         wait = self._timing.poll if stops else NOW
         return Decision(status.to_row(), job_kind.STOPPING, stops, wake_in=wait, note=f"stops, because {why}")
 
     def _end(self, job: Job, seen: Seen, now: datetime) -> Decision:
         """The end is decided; get there."""
-        ending, workload = job.status.ending, job.workload
+        ending = job.status.ending
         assert ending is not None
-        if workload is None:
+        if not job.workloads:
             return self._finish(job, ending, now)
         if job.status.secondary == steps.UPLOADING:
-            return self._upload(job, workload, ending, seen, now)
-        found = seen.workloads.get(workload)
-        if found is not None:
-            answered = replace(job.status, unreachable_since=None)
-            job = job.with_status(steps.detailed(answered, "", now))
-            if found.phase is not Phase.EXITED:
-                return self._keep(job, job.status, "stopping", (Stop(job.backend, workload),))
-            logs = seen.logs.get(workload, _NOT_YET)
-            if not logs.drained:
-                return self._keep(job, job.status, "waits for its last log lines")
-            job = job.with_status(replace(steps.noted(job.status, found), metrics=logs.metrics))
-        if job.ran or (found is not None and steps.started(found)):
-            return self._collect(job, workload, ending, now)
-        return self._finish(job, ending, now)
+            return self._upload(job, ending, seen, now)
+        waited = job.status.unreachable_since is not None
+        job = hosts.noted(job, seen)
+        if waited:
+            job = job.with_status(steps.detailed(job.status, "", now))
+        if live := hosts.live(job, seen):
+            return self._keep(job, job.status, "stopping", tuple(Stop(job.backend, each) for each in live))
+        return self._exited(job, ending, seen, now)
 
-    def _collect(self, job: Job, workload: WorkloadId, ending: Mapping[str, Any], now: datetime) -> Decision:
+    def _collect(self, job: Job, ending: Mapping[str, Any], now: datetime) -> Decision:
         status = replace(job.status, ending=dict(ending), unreachable_since=None)
         status = steps.enter(status, steps.UPLOADING, steps.UPLOADING_TEXT, now)
-        decision = self._keep(job, status, "uploads", (StartTransfer(self._collection(job, workload)),))
+        decision = self._keep(job, status, "uploads", self._ask.collect(job))
         return replace(decision, wakes=self._make_room(job))
 
-    def _upload(self, job: Job, workload: WorkloadId, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:
-        state = seen.transfers.get(steps.collect_id(workload))
+    def _upload(self, job: Job, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:
+        state = seen.transfers.get(steps.collect_id(job.workloads[0]))
         if state is None:
-            return self._keep(job, job.status, "uploads", (StartTransfer(self._collection(job, workload)),))
+            return self._keep(job, job.status, "uploads", self._ask.collect(job))
         if state.phase is TransferPhase.RUNNING:
             status = steps.enter(job.status, steps.UPLOADING, steps.UPLOADING_TEXT, now, steps.progress(state))
             return self._keep(job, self._calmly(job, status, now), "uploading")
@@ -292,20 +308,20 @@ class TrainingController:
         return Decision(
             status.to_row(),
             ending["state"],
-            self._removal(job),
+            self._ask.remove(job),
             wake_in=NOW,
             note=f"ends as {ending['state']}",
             wakes=self._make_room(job),
         )
 
     def _make_room(self, job: Job) -> tuple[Key, ...]:
-        """Its container runs no more: who waits may look again."""
+        """Nothing of it runs any more: who waits may look again."""
         self._queue.release(job.resource.key)
         return self._queue.waiting()
 
     def _clean(self, job: Job, seen: Seen, now: datetime) -> Decision:
         if seen.workloads or seen.transfers or seen.folders:
-            return Decision(actions=self._removal(job), wake_in=self._timing.poll, note="cleans up")
+            return Decision(actions=self._ask.remove(job), wake_in=self._timing.poll, note="cleans up")
         if job.spec.delete_requested:
             return self._forget(job, now)
         if job.status.cleaned:
@@ -316,7 +332,7 @@ class TrainingController:
         """Without the backend: wait for it, unless it was taken off this machine, and its containers with it."""
         if problem.installed:
             return Decision(wake_in=self._timing.poll, note="cannot clean up: the backend does not answer")
-        folders = self._removal(job)[1:]
+        folders = tuple(each for each in self._ask.remove(job) if not isinstance(each, Remove))
         return Decision(
             replace(job.status, cleaned=True).to_row(), job.resource.state, folders, wake_in=NOW, note="is cleaned up"
         )
@@ -341,45 +357,3 @@ class TrainingController:
         same_step = len(status.transitions) == len(job.status.transitions)
         fresh = now - job.resource.changed_at < self._timing.poll
         return job.status if same_step and fresh else status
-
-    def _stage(self, job: Job, workload: WorkloadId) -> StageInputs:
-        request, key = job.spec.request, job.resource.key
-        return StageInputs(
-            id=steps.stage_id(workload),
-            account=key.account,
-            region=key.region,
-            root=steps.root(self._workloads, workload),
-            files=container.training_files(request),
-            folders=container.training_folders(request),
-            channels=channel_inputs(request, host=container.FIRST_HOST, hosts=(container.FIRST_HOST,)),
-        )
-
-    def _collection(self, job: Job, workload: WorkloadId) -> CollectOutputs:
-        key = job.resource.key
-        return CollectOutputs(
-            steps.collect_id(workload), key.account, key.region, steps.root(self._workloads, workload), job.archives
-        )
-
-    def _submission(self, job: Job, workload: WorkloadId, seen: Seen) -> Submit:
-        has = seen.capabilities[job.backend]
-        made = container.training_workload(
-            job.spec.request,
-            workload=workload,
-            image=steps.image(job.spec.image),
-            arn=job_kind.job_arn(job.resource.key),
-            region=job.resource.key.region,
-            root=steps.root(self._workloads, workload),
-            machine=container.Machine(has.cpus, has.memory, has.gpus),
-            platform=self._surroundings(job),
-        )
-        return Submit(job.backend, made, job.log_stream)
-
-    def _removal(self, job: Job) -> tuple[Action, ...]:
-        workload = job.workload
-        if workload is None:
-            return ()
-        ids = (steps.stage_id(workload), steps.collect_id(workload))
-        return (
-            Remove(job.backend, workload),
-            ForgetTransfers(ids, steps.own_folder(self._workloads, workload)),
-        )

@@ -4,8 +4,9 @@
 
 A job may begin when what has begun, and what waits before it, leaves room for it: so two jobs that are looked at in the
 same moment cannot both take the last place, and a large job is not overtaken for ever by small ones.
-Room is memory, as the instance types have it (bounded by the machine), and a number of jobs; CPUs are shared. A job
-that needs accelerators has all of them to itself.
+Room is memory, as the instance types of all hosts of a job have it together (bounded by the machine), and a number of
+containers; CPUs are shared. A job begins as a whole or not at all. One that needs accelerators has all of them to
+itself.
 Owns: what is known of the queue, in memory. Each look at a row tells it the truth again, so it is safe to lose.
 Does not own: the rows (`training_jobs`). Safe to call from any thread.
 """
@@ -18,12 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sagewright.controllers.training_steps import UPLOADING, Job
+from sagewright.controllers.training_steps import UPLOADING, Job, machine
 from sagewright.core.ids import BackendName, Key
 from sagewright.store.kinds import training_job as kind
 from sagewright.store.resources import Tx
 from sagewright.workloads.backend import Capabilities
-from sagewright.workloads.instances import GIB, OF_MACHINE, instance_resources
+from sagewright.workloads.hosts import Host, host_resources, named
+from sagewright.workloads.instances import GIB, OF_MACHINE
 from sagewright.workloads.workload import Resources
 
 NEXT: Final = 8  # waiting jobs that are looked at again when a job ends
@@ -35,12 +37,12 @@ _END_OF_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
 class _Entry:
     order: tuple[datetime, str, str, str]
     backend: BackendName
-    instance_type: str
+    hosts: tuple[Host, ...]
     begun: bool
 
 
 class JobQueue:
-    """`at_once` jobs, whatever memory they may take; None = as many as fit, at most two for each CPU."""
+    """`at_once` jobs, whatever memory they may take; None = as many as fit, at most two hosts for each CPU."""
 
     def __init__(self, at_once: int | None = None) -> None:
         self._at_once = at_once
@@ -64,10 +66,8 @@ class JobQueue:
             self.release(row.key)
             return
         order = (row.created_at, row.key.name, row.key.account, row.key.region)
-        asked = job.spec.request["ResourceConfig"].get("InstanceType", "")
-        begun = job.workload is not None
         with self._lock:
-            self._entries[row.key] = _Entry(order, job.backend, asked, begun)
+            self._entries[row.key] = _Entry(order, job.backend, job.hosts, bool(job.workloads))
 
     def release(self, key: Key) -> None:
         """It takes no room any more."""
@@ -91,8 +91,10 @@ class JobQueue:
 
     def _missing(self, own: _Entry, has: Capabilities) -> str:
         others = list(self._before(own))
-        most = self._at_once or max(_LEAST, _PER_CPU * has.cpus)
-        if len(others) >= most:
+        most = max(_LEAST, _PER_CPU * has.cpus)
+        if self._at_once and len(others) >= self._at_once:
+            return _told(others, f"at most {self._at_once} run at once")
+        if not self._at_once and others and sum(len(each.hosts) for each in (*others, own)) > most:
             return _told(others, f"at most {most} run at once")
         needs, taken = _needs(own, has), [_needs(each, has) for each in others]
         if needs.gpus and any(each.gpus for each in taken):
@@ -100,10 +102,11 @@ class JobQueue:
         room = int(has.memory * OF_MACHINE)
         used = sum(each.memory or 0 for each in taken)
         if not self._at_once and room and used and used + (needs.memory or 0) > room:
+            has_memory = "has" if len(own.hosts) == 1 else "have"
             return _told(
                 others,
-                f"{own.instance_type} has {_gib(needs.memory or 0)} GiB of memory, and {_gib(max(0, room - used))} of "
-                f"{_gib(room)} GiB are free",
+                f"{named(own.hosts)} {has_memory} {_gib(needs.memory or 0)} GiB of memory, and "
+                f"{_gib(max(0, room - used))} of {_gib(room)} GiB are free",
             )
         return ""
 
@@ -120,7 +123,9 @@ def _told(others: list[_Entry], why: str) -> str:
 
 
 def _needs(entry: _Entry, has: Capabilities) -> Resources:
-    return instance_resources(entry.instance_type, cpus=has.cpus, memory=has.memory, gpus=has.gpus)
+    """Of all its hosts together."""
+    each = host_resources(entry.hosts, machine(has))
+    return Resources(memory=sum(limit.memory or 0 for limit in each), gpus=sum(limit.gpus for limit in each))
 
 
 def _gib(size: int) -> str:

@@ -24,6 +24,9 @@ from sagewright.core.ids import BackendName, TransferId, WorkloadId
 from sagewright.store.kinds import training_job as kind
 from sagewright.store.kinds.training_job import TrainingSpec, TrainingStatus
 from sagewright.store.resources import Resource
+from sagewright.workloads.backend import Capabilities
+from sagewright.workloads.hosts import Host, hosts_of
+from sagewright.workloads.instances import Machine
 from sagewright.workloads.observation import ExitCause, Observation
 from sagewright.workloads.transfer import TransferState
 from sagewright.workloads.workload import FolderImage, ImageRef
@@ -66,8 +69,22 @@ class Job:
         return self.resource.key.name
 
     @property
-    def workload(self) -> WorkloadId | None:
-        return WorkloadId(self.status.workload) if self.status.workload else None
+    def hosts(self) -> tuple[Host, ...]:
+        return hosts_of(self.spec.request)
+
+    @property
+    def workloads(self) -> tuple[WorkloadId, ...]:
+        """One for each host, in the same order; none before the job has begun."""
+        return tuple(WorkloadId(each) for each in self.status.workloads)
+
+    @property
+    def peers(self) -> dict[str, WorkloadId]:
+        """As in `Workload`: empty for a job with one host."""
+        named = {host.name: workload for host, workload in zip(self.hosts, self.workloads, strict=True)}
+        return named if len(named) > 1 else {}
+
+    def host(self, workload: WorkloadId) -> Host:
+        return self.hosts[self.workloads.index(workload)]
 
     @property
     def backend(self) -> BackendName:
@@ -77,8 +94,8 @@ class Job:
 
     @property
     def ran(self) -> bool:
-        """The container has been seen running (or ended after having run), and so is never started again."""
-        return any(entry["Status"] == TRAINING for entry in self.status.transitions)
+        """A container of it has been seen running (or ended after having run), and so is never started again."""
+        return bool(self.status.seen)
 
     @property
     def max_runtime(self) -> timedelta:
@@ -86,9 +103,13 @@ class Job:
         return DEFAULT_MAX_RUNTIME if seconds is None else timedelta(seconds=seconds)
 
     @property
-    def log_stream(self) -> tuple[str, str]:
-        """`<job>/algo-1-<epoch seconds>` (contract A.14): fixed by the row, so it is decided once."""
-        return kind.LOG_GROUP, f"{self.name}/algo-1-{int(self.resource.created_at.timestamp())}"
+    def log_streams(self) -> dict[WorkloadId, tuple[str, str]]:
+        """`<job>/algo-N-<epoch seconds>` (contract A.14): fixed by the row, so it is decided once."""
+        epoch = int(self.resource.created_at.timestamp())
+        return {
+            workload: (kind.LOG_GROUP, f"{self.name}/{host.name}-{epoch}")
+            for workload, host in zip(self.workloads, self.hosts, strict=True)
+        }
 
     @property
     def metric_definitions(self) -> tuple[tuple[str, str], ...]:
@@ -120,6 +141,10 @@ def stage_id(workload: WorkloadId) -> TransferId:
 
 def collect_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.collect")
+
+
+def feed_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.feed")
 
 
 def enter(status: TrainingStatus, secondary: str, message: str, now: datetime, detail: str = "") -> TrainingStatus:
@@ -193,11 +218,6 @@ def started(found: Observation) -> bool:
     return found.started_at is not None or found.exit_code is not None
 
 
-def remark(found: Observation) -> str:
-    """What the backend noticed about the image, of a workload that has run."""
-    return found.message if found.cause is ExitCause.EXIT and found.exit_code is not None else ""
-
-
 def started_at(job: Job, found: Observation) -> datetime:
     """When the container began to run: MaxRuntimeInSeconds counts from here."""
     if found.started_at is not None:
@@ -205,12 +225,13 @@ def started_at(job: Job, found: Observation) -> datetime:
     return max(from_text(entry["StartTime"]) for entry in job.status.transitions if entry["Status"] == TRAINING)
 
 
-def progress(state: TransferState) -> str:
-    """`1.5 of 20.0 GiB`, once there is anything to tell."""
-    if not state.bytes_total:
+def progress(*states: TransferState) -> str:
+    """`1.5 of 20.0 GiB`, of all of them together, once there is anything to tell."""
+    total = sum(state.bytes_total or 0 for state in states)
+    if not total:
         return ""
-    unit, scale = _unit(state.bytes_total)
-    return f"{state.bytes_moved / scale:.1f} of {state.bytes_total / scale:.1f} {unit}"
+    unit, scale = _unit(total)
+    return f"{sum(state.bytes_moved for state in states) / scale:.1f} of {total / scale:.1f} {unit}"
 
 
 def _unit(size: int) -> tuple[str, int]:
@@ -225,22 +246,26 @@ def _entry(secondary: str, moment: str, text: str) -> dict[str, Any]:
 
 
 def noted(status: TrainingStatus, found: Observation) -> TrainingStatus:
-    """The facts of one look that outlive the workload."""
+    """The facts of one look that outlive the workload. The first exit code that is not 0 stays."""
     return replace(
         status,
-        exit_code=found.exit_code if found.exit_code is not None else status.exit_code,
+        exit_code=status.exit_code or (found.exit_code if found.exit_code is not None else status.exit_code),
         image_digest=found.image_digest or status.image_digest,
         unreachable_since=None,
     )
 
 
+def machine(has: Capabilities) -> Machine:
+    return Machine(has.cpus, has.memory, has.gpus)
+
+
 def may_start(job: Job) -> bool:
-    """Its container has yet to be started, as far as is known, and is still wanted."""
+    """A container of it has yet to be started, as far as is known, and is still wanted."""
     return (
         job.resource.state == kind.IN_PROGRESS
         and job.spec.stop_requested_at is None
         and job.status.ending is None
-        and not job.ran
+        and (not job.workloads or len(job.status.seen) < len(job.workloads))
     )
 
 

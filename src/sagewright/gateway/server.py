@@ -30,6 +30,7 @@ from sagewright.gateway.authority import Authority
 from sagewright.gateway.clients import bridge_addresses, is_loopback, parse_networks
 from sagewright.gateway.front import Front, Frontage
 from sagewright.gateway.http import KEEP_ALIVE, Connection, GatewayHttp
+from sagewright.gateway.literal_port import LiteralPort
 from sagewright.gateway.turn import HotPath
 from sagewright.gateway.upstream import OuterProxy, Outside
 from sagewright.settings import Settings
@@ -76,11 +77,16 @@ def run(
     authority: Authority,
     *,
     hot_path: HotPath | None = None,
+    literal: LiteralPort | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, in an event loop of its own. `ready` is called once connections are accepted."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve_until_signal(application, listener, settings, authority, hot_path=hot_path, ready=ready))
+        runner.run(
+            _serve_until_signal(
+                application, listener, settings, authority, hot_path=hot_path, literal=literal, ready=ready
+            )
+        )
 
 
 async def serve(
@@ -91,6 +97,7 @@ async def serve(
     stop: asyncio.Event,
     *,
     hot_path: HotPath | None = None,
+    literal: LiteralPort | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until `stop` is set and the requests under way are answered. Takes the listener over and closes it."""
@@ -100,11 +107,13 @@ async def serve(
         await hot_path.open()
     server = await loop.create_server(lambda: Front(shared.frontage, loop), sock=listener, backlog=_BACKLOG)
     bridges = _Bridges(listener.getsockname(), lambda: Front(shared.frontage, loop))
-    background = (
+    background = [
         loop.create_task(_tick(shared, loop)),
         loop.create_task(_prepare(authority, loop)),
         loop.create_task(bridges.follow(loop)),
-    )
+    ]
+    if literal is not None:
+        background.append(loop.create_task(literal.follow(shared.frontage.http)))
     try:
         if ready is not None:
             ready()
@@ -112,6 +121,8 @@ async def serve(
     finally:
         server.close()
         bridges.close()  # for good: a bridge that comes now gets no listener
+        if literal is not None:
+            literal.close()
         await _drain(shared, loop)
         for task in background:
             task.cancel()
@@ -170,6 +181,7 @@ async def _serve_until_signal(
     authority: Authority,
     *,
     hot_path: HotPath | None,
+    literal: LiteralPort | None,
     ready: Callable[[], None] | None,
 ) -> None:
     stop = asyncio.Event()
@@ -177,7 +189,7 @@ async def _serve_until_signal(
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-    await serve(application, listener, settings, authority, stop, hot_path=hot_path, ready=ready)
+    await serve(application, listener, settings, authority, stop, hot_path=hot_path, literal=literal, ready=ready)
 
 
 def _share(

@@ -21,9 +21,9 @@ Told as time cases:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol, runtime_checkable
+from typing import NamedTuple, NewType, Protocol, runtime_checkable
 
 from sagewright.core.ids import BackendName, WorkloadId
 from sagewright.workloads.observation import Observation
@@ -32,8 +32,7 @@ from sagewright.workloads.workload import Workload
 LogCursor = NewType("LogCursor", str)  # opaque to all but its backend; no white space in it
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
+class LogRecord(NamedTuple):
     """One line, without its line feed, as raw bytes. `timestamp` is in milliseconds since the epoch."""
 
     cursor: LogCursor
@@ -55,6 +54,7 @@ class Capabilities:
     real_opt_ml: bool = True  # False: /opt/ml is not the real path, SAGEMAKER_BASE_DIR is set instead
     details: Mapping[str, str] | None = None
     installed: bool = True  # False: nothing of it is on this machine, so waiting for it is in vain
+    layers: bool = False  # mounts may be layered (`Mount.changes`); `details["inputs"]` says why not
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,35 @@ class MeasuresUsage(Protocol):
         """Of those that run and of which enough was seen: a mean since the last call may need a second call.
         Raises BackendUnavailable."""
         ...
+
+
+@runtime_checkable
+class HandsOver(Protocol):
+    """What a backend may be able to do besides: its programs run as users whose files we may not read or remove."""
+
+    async def hand_over(self, workload: WorkloadId) -> None:
+        """Make what the ended workload wrote in its folders ours. Safe to repeat; does nothing where there is no need,
+        and says in the log when it could not. Never raises: a collection that fails for it says so itself."""
+        ...
+
+
+@runtime_checkable
+class Sweeps(Protocol):
+    """What a backend may be able to do besides: free what belongs to none of its workloads any more."""
+
+    async def sweep(self) -> None:
+        """Only what carries this installation's label and is used by nobody. Raises BackendUnavailable."""
+        ...
+
+
+@runtime_checkable
+class BatchesLogs(Protocol):
+    """What a backend may be able to do besides: give the lines of `logs` many at a time, for the same end and errors.
+    A container may print a hundred thousand in a second."""
+
+    def log_batches(
+        self, workload: WorkloadId, *, after: LogCursor | None = None
+    ) -> AsyncGenerator[Sequence[LogRecord], None]: ...
 
 
 class ComputeBackend(Protocol):

@@ -12,48 +12,40 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from sagewright.core.ids import WorkloadId
-from sagewright.workloads.instances import instance_resources
-from sagewright.workloads.workload import ImageRef, Mount, Resources, Workload
+from sagewright.workloads import clients
+from sagewright.workloads.hosts import Host, host_resources, hosts_of, seen_by
+from sagewright.workloads.instances import Machine
+from sagewright.workloads.layers import layered_mounts
+from sagewright.workloads.workload import ImageRef, Mount, Workload
 
 ML: Final = "/opt/ml"
-FIRST_HOST: Final = "algo-1"
 STOP_GRACE: Final = timedelta(seconds=120)
 CHECKPOINTS: Final = "/opt/ml/checkpoints"
 METRICS: Final = "/opt/ml/output/metrics/sagemaker"
 TENSORS: Final = "/opt/ml/output/tensors/"
-KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 Request = Mapping[str, Any]  # CreateTrainingJob as decoded
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What the machine that runs the workload has. `memory` in bytes; 0 = not known."""
-
-    cpus: int
-    memory: int
-    gpus: int = 0
-
-
-def training_files(
-    request: Request, *, host: str = FIRST_HOST, hosts: Sequence[str] = (FIRST_HOST,)
-) -> dict[str, bytes]:
+def training_files(request: Request, host: Host | None = None) -> dict[str, bytes]:
     """Path relative to /opt/ml → content, for every config file of one host (contract A.3 to A.6)."""
+    hosts = hosts_of(request)
+    host = host or hosts[0]
+    own = seen_by(request, host)
     algorithm = request["AlgorithmSpecification"]
     files = {
         "hyperparameters": request.get("HyperParameters") or {},
-        "inputdataconfig": _input_data_config(request),
+        "inputdataconfig": _input_data_config(own),
         "resourceconfig": _resource_config(request, host, hosts),
         "metric-definition-regex": algorithm.get("MetricDefinitions") or [],
         "trainingjobconfig": {name: value for name, value in request.items() if name != "Tags"},
-        "init-config": {"inputMode": algorithm["TrainingInputMode"], "channels": _channel_names(request)},
+        "init-config": {"inputMode": algorithm["TrainingInputMode"], "channels": _channel_names(own)},
     }
     if hook := request.get("DebugHookConfig"):
         files["debughookconfig"] = {"LocalPath": TENSORS, **hook}
@@ -63,16 +55,22 @@ def training_files(
     return {f"input/config/{name}.json": _json(content) for name, content in files.items()}
 
 
-def training_folders(request: Request) -> tuple[str, ...]:
-    """Folders relative to /opt/ml that exist before the program starts (contract A.2).
+def training_folders(request: Request, host: Host | None = None) -> tuple[str, ...]:
+    """Folders of one host, relative to /opt/ml that exist before the program starts (contract A.2).
 
     Not `output/intermediate`: if it exists, the training toolkit leaves the sync of it to the platform.
     """
     folders = ["input/config", "input/data", "model", "output", "output/data", METRICS.removeprefix(f"{ML}/")]
-    folders += [f"input/data/{name}" for name in _channel_names(request)]
+    own = seen_by(request, host) if host else request
+    folders += [f"input/data/{name}" for name in _channel_names(own) if not is_pipe(own, name)]
     if request.get("CheckpointConfig"):
         folders.append(_checkpoint_folder(request))
     return tuple(folders)
+
+
+def is_pipe(request: Request, channel: str) -> bool:
+    """Whether a channel is fed through pipes: it has no folder then."""
+    return _input_data_config(request)[channel]["TrainingInputMode"] == "Pipe"
 
 
 def training_environment(
@@ -80,14 +78,11 @@ def training_environment(
 ) -> dict[str, str]:
     """What is set on top of the image's own ENV (contract A.7).
 
-    `platform` has the role's keys and the endpoint URLs. They give way to what the user set, and the three keys
-    only together: a session token beside somebody else's access key would break both. Under network isolation there
-    are none. The service's own names win over the user.
+    `platform` has the role's keys and how AWS clients reach us (`clients`). They give way to what the user set; under
+    network isolation there are none. The service's own names win over the user.
     """
     user = dict(request.get("Environment") or {})
-    given = {} if request.get("EnableNetworkIsolation") else dict(platform or {})
-    if any(name in user for name in KEYS):
-        given = {name: value for name, value in given.items() if name not in KEYS}
+    given = {} if request.get("EnableNetworkIsolation") else clients.beside(platform or {}, user)
     reserved = {
         "TRAINING_JOB_NAME": request["TrainingJobName"],
         "TRAINING_JOB_ARN": arn,
@@ -121,31 +116,35 @@ def training_workload(
     root: Path,
     machine: Machine,
     platform: Mapping[str, str] | None = None,
+    host: int = 0,
+    peers: Mapping[str, WorkloadId] | None = None,
+    layered: Collection[str] = (),
 ) -> Workload:
-    """The one container of a single-host training job. `root` is the staged folder that becomes /opt/ml."""
+    """The container of one host, the first unless said otherwise (`host` counts from 0). `root` is the staged folder
+    that becomes /opt/ml. `peers` is as in `Workload`, and empty where there is one host.
+    `layered` are the channels that were staged beside `root`."""
     entrypoint, arguments = command(request)
-    resources = training_resources(request, machine)
+    hosts = hosts_of(request)
+    resources = host_resources(hosts, machine)[host]
     return Workload(
         id=workload,
         image=image,
         entrypoint=entrypoint,
         arguments=arguments,
         env=training_environment(request, arn=arn, region=region, gpus=resources.gpus, platform=platform),
-        mounts=(Mount(root, ML), *_checkpoint_mount(request, root)),
+        mounts=(
+            Mount(root, ML),
+            *_checkpoint_mount(request, root),
+            *layered_mounts(request, root, layered),
+            *clients.bundle_mounts({} if request.get("EnableNetworkIsolation") else platform or {}),
+        ),
         resources=resources,
-        hostname=FIRST_HOST,
+        hostname=hosts[host].name,
+        peers=peers or {},
         network_isolation=bool(request.get("EnableNetworkIsolation")),
         stop_grace=STOP_GRACE,
-        labels={"sagewright.training-job": request["TrainingJobName"]},
-    )
-
-
-def training_resources(request: Request, machine: Machine) -> Resources:
-    return instance_resources(
-        _instance_groups(request, (FIRST_HOST,))[0]["instance_type"],
-        cpus=machine.cpus,
-        memory=machine.memory,
-        gpus=machine.gpus,
+        labels={"sagewright.training-job": request["TrainingJobName"], "sagewright.host": hosts[host].name},
+        pipes=any(is_pipe(request, name) for name in _channel_names(request)),
     )
 
 
@@ -165,48 +164,32 @@ def _input_data_config(request: Request) -> dict[str, dict[str, str]]:
     return described
 
 
-def _resource_config(request: Request, host: str, hosts: Sequence[str]) -> dict[str, Any]:
-    """Contract A.5. `hosts` is sorted as text: algo-1, algo-10, algo-2."""
-    groups = _instance_groups(request, hosts)
-    own = next((group for group in groups if host in group["hosts"]), groups[0])
+def _resource_config(request: Request, host: Host, hosts: Sequence[Host]) -> dict[str, Any]:
+    """Contract A.5. Hosts are sorted as text: algo-1, algo-10, algo-2."""
+    groups: dict[str, list[Host]] = {}
+    for each in hosts:
+        groups.setdefault(each.group, []).append(each)
     return {
-        "current_host": host,
-        "current_instance_type": own["instance_type"],
-        "current_group_name": own["instance_group_name"],
-        "hosts": sorted(hosts),
-        "instance_groups": groups,
+        "current_host": host.name,
+        "current_instance_type": host.instance_type,
+        "current_group_name": host.group,
+        "hosts": sorted(each.name for each in hosts),
+        "instance_groups": [
+            {
+                "instance_group_name": name,
+                "instance_type": members[0].instance_type,
+                "hosts": sorted(each.name for each in members),
+            }
+            for name, members in groups.items()
+        ],
         "network_interface_name": _interface(request),
         "topology": None,
     }
 
 
-def _instance_groups(request: Request, hosts: Sequence[str]) -> list[dict[str, Any]]:
-    """One group that has every host, unless the request describes groups; those take the hosts in order."""
-    config = request["ResourceConfig"]
-    described = config.get("InstanceGroups") or [
-        {
-            "InstanceGroupName": "homogeneousCluster",
-            "InstanceType": config.get("InstanceType", ""),
-            "InstanceCount": len(hosts),
-        }
-    ]
-    left = list(hosts)
-    groups = []
-    for group in described:
-        own, left = left[: group["InstanceCount"]], left[group["InstanceCount"] :]
-        groups.append(
-            {
-                "instance_group_name": group["InstanceGroupName"],
-                "instance_type": group["InstanceType"],
-                "hosts": sorted(own),
-            }
-        )
-    return groups
-
-
 def _interface(request: Request) -> str:
-    """An isolated container of a single-host job has the loopback interface and no other."""
-    return "lo" if request.get("EnableNetworkIsolation") else "eth0"
+    """An isolated container without peers has the loopback interface and no other."""
+    return "lo" if request.get("EnableNetworkIsolation") and len(hosts_of(request)) == 1 else "eth0"
 
 
 def _channel_names(request: Request) -> list[str]:

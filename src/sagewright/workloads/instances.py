@@ -18,6 +18,15 @@ OF_MACHINE: Final = 0.95  # the most memory one workload may have: the rest keep
 
 
 @dataclass(frozen=True, slots=True)
+class Machine:
+    """What the machine that runs workloads has. `memory` in bytes; 0 = not known."""
+
+    cpus: int
+    memory: int
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """`memory` in GiB. `gpus` counts Trainium, Inferentia and Gaudi chips too: what needs an accelerator must never
     run silently without one."""

@@ -47,21 +47,29 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A host folder visible in the container at `target`."""
+    """A host folder visible in the container at `target`.
+
+    With `changes` it is layered: the container may write, chmod and delete in it, and `source` stays as it is. What it
+    changes goes into `changes`, a folder with the empty folders `upper` and `work` on one file system that is
+    otherwise unused. Only for backends that can (`Capabilities.layers`).
+    """
 
     source: Path
     target: str
     read_only: bool = False
+    changes: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Limits. None = no limit of its own (the machine's). Memory and shm are bytes; cpus may be fractional."""
+    """Limits. None = no limit of its own (the machine's). Memory and shm are bytes; cpus may be fractional.
+    GPUs are those numbered from `first_gpu` on: the hosts of one job have different ones."""
 
     cpus: float | None = None
     memory: int | None = None
     shared_memory: int | None = None
     gpus: int = 0
+    first_gpu: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,8 @@ class Workload:
     `entrypoint` None keeps the image's own ENTRYPOINT; a tuple replaces ENTRYPOINT and drops CMD
     (container contract A.1). `arguments` replace CMD; None keeps the image's CMD. `arguments_label` names a label of
     the image whose words, where it has the label, stand in for `arguments`.
-    `stop_grace` is the time between SIGTERM and SIGKILL.
+    `stop_grace` is the time between SIGTERM and SIGKILL. `peers` are the hosts of a job that has several, this one
+    included: host name → workload. They share a network in which each reaches each by its name.
     """
 
     id: WorkloadId  # chosen by the controller and stored before use
@@ -82,9 +91,11 @@ class Workload:
     mounts: tuple[Mount, ...] = ()
     resources: Resources = Resources()
     hostname: str = ""
+    peers: Mapping[str, WorkloadId] = field(default_factory=dict)
     network_isolation: bool = False
     ports: tuple[int, ...] = ()
     stop_grace: timedelta = timedelta(seconds=120)
     labels: Mapping[str, str] = field(default_factory=dict)  # informational; shown in the engine's own tools
     arguments_label: str = ""
+    pipes: bool = False  # its mounts hold named pipes that this machine feeds: it needs this machine's own kernel
     required_labels: Mapping[str, str] = field(default_factory=dict)  # of the image, where its kind has labels

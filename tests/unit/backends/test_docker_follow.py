@@ -27,10 +27,19 @@ class ScriptedEngine:
 
     def __init__(self, *answers: list[bytes | Exception]) -> None:
         self.closed = False
+        self.last = b""  # what a request for the last lines gets
+        self.tails = 0
         self.asked: list[tuple[str, bool]] = []
         self._answers = list(answers)
 
-    async def logs(self, container: str, *, since: str, follow: bool) -> AsyncGenerator[bytes, None]:
+    async def logs(
+        self, container: str, *, since: str, follow: bool, tail: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        if tail is not None:
+            self.tails += 1
+            if self.last:
+                yield self.last
+            return
         self.asked.append((since, follow))
         for chunk in self._answers.pop(0):
             if isinstance(chunk, Exception):
@@ -47,7 +56,7 @@ async def read(engine: ScriptedEngine, *looks: Look | Exception | None) -> list[
             raise answer
         return answer
 
-    return [record.message async for record in follow(cast(Engine, engine), look, None)]
+    return [each.message async for batch in follow(cast(Engine, engine), look, None) for each in batch]
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +69,21 @@ async def test_a_stream_that_ends_while_the_program_runs_is_not_the_end() -> Non
     engine = ScriptedEngine([line(1)], [line(1), line(2)], [line(1), line(2), line(3)])
     assert await read(engine, RUNNING, RUNNING, EXITED) == [b"line 1", b"line 2", b"line 3"]
     assert [follow for _, follow in engine.asked] == [True, True, False]
+
+
+async def test_a_log_whose_last_line_is_known_is_not_read_again() -> None:
+    engine = ScriptedEngine([line(1), line(2)])
+    engine.last = line(1) + line(2)
+    assert await read(engine, RUNNING, EXITED) == [b"line 1", b"line 2"]
+    assert [follow for _, follow in engine.asked] == [True]
+
+
+@pytest.mark.parametrize("last", [b"", line(2), line(2, b""), line(1) + line(1)])
+async def test_a_log_that_goes_on_after_the_last_known_line_is_read_to_its_end(last: bytes) -> None:
+    engine = ScriptedEngine([line(1)], [line(1), line(2)])
+    engine.last = last
+    assert await read(engine, RUNNING, EXITED) == [b"line 1", b"line 2"]
+    assert engine.tails == 1
 
 
 async def test_a_cut_inside_a_frame_loses_and_doubles_nothing() -> None:

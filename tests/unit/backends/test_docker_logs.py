@@ -18,7 +18,7 @@ from sagewright.backends.docker.logs import (
     Resume,
     any_moment,
     cursor_of,
-    record_of,
+    records_of,
 )
 from sagewright.core.errors import BackendUnavailable
 from sagewright.workloads.backend import LogCursor
@@ -135,7 +135,7 @@ def test_a_cursor_of_another_log_gives_what_is_newer() -> None:
 
 
 def test_a_record_has_milliseconds_and_a_cursor_without_white_space() -> None:
-    record = record_of((BASE + 714_570_924, 2, b"x"))
+    [record] = records_of([(BASE + 714_570_924, 2, b"x")])
     assert (record.timestamp, record.message, record.cursor) == (
         (BASE + 714_570_924) // 1_000_000,
         b"x",

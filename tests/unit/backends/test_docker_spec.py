@@ -26,6 +26,7 @@ FACTS = Facts(
     gpu_runtime="",
     log_driver="local",
     podman=False,
+    native=True,
     direct=True,
     selinux=False,
     emulated=frozenset(),
@@ -85,6 +86,12 @@ class TestConfiguration:
     def test_gpus_that_are_not_there_are_refused(self, gpus: int, runtime: str, wanted: int, words: str) -> None:
         with pytest.raises(WorkloadRejected, match=words):
             spec.reject(replace(WORK, resources=Resources(gpus=wanted)), replace(FACTS, gpus=gpus, gpu_runtime=runtime))
+
+    def test_pipes_lead_nowhere_on_another_kernel(self) -> None:
+        spec.reject(replace(WORK, pipes=True), FACTS)
+        spec.reject(WORK, replace(FACTS, native=False))
+        with pytest.raises(WorkloadRejected, match="Pipe input mode needs"):
+            spec.reject(replace(WORK, pipes=True), replace(FACTS, native=False))
 
     @pytest.mark.parametrize("name", ["", "-x", "a/b", "ü", "a" * 300])
     def test_an_id_that_is_no_container_name_is_refused(self, name: str) -> None:

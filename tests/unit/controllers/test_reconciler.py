@@ -109,7 +109,7 @@ def test_a_bug_in_decide_marks_nothing_and_is_told_with_its_traceback(
     decide = TrainingController.decide
 
     def broken(self: TrainingController, job: Any, seen: Any, now: Any) -> Decision:
-        if job.status.workload:
+        if job.status.workloads:
             raise ZeroDivisionError("a bug")
         return decide(self, job, seen, now)
 
@@ -259,7 +259,7 @@ def test_the_time_limit_stops_a_job_with_its_outputs(play: Callable[..., World])
         assert (job.resource.state, job.status.secondary) == ("Stopped", "MaxRuntimeExceeded")
         assert job.status.written
         stop = next(call for call in world.engine.calls if call.verb == "stop")
-        started = world.programs[WorkloadId(job.status.workload or "")].seen.started_at
+        started = world.programs[job.workloads[0]].seen.started_at
         assert started is not None
         assert 30 <= (stop.at - started).total_seconds() < 31
         world.check_settled()

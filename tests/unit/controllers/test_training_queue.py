@@ -73,9 +73,9 @@ def test_a_number_that_was_set_counts_alone() -> None:
 
 def test_what_began_before_a_restart_counts_and_what_uploads_does_not() -> None:
     queue = JobQueue(1)
-    queue.note(job("a", 1, workload="w"))
+    queue.note(job("a", 1, workloads=("w",)))
     assert queue.enter(job("b", 2), HAS) == "at most 1 run at once"
-    queue.note(job("a", 1, workload="w", secondary="Uploading"))
+    queue.note(job("a", 1, workloads=("w",), secondary="Uploading"))
     assert queue.enter(job("b", 2), HAS) == ""
 
 

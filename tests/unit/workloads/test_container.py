@@ -10,7 +10,8 @@ import pytest
 
 from sagewright.core.ids import WorkloadId
 from sagewright.workloads import container
-from sagewright.workloads.container import Machine
+from sagewright.workloads.hosts import hosts_of
+from sagewright.workloads.instances import Machine
 from sagewright.workloads.workload import ImageRef, Mount
 
 S3 = {"S3DataType": "S3Prefix", "S3Uri": "s3://b/train"}
@@ -92,11 +93,10 @@ class TestFiles:
             {"InstanceGroupName": "big", "InstanceType": "ml.p3.2xlarge", "InstanceCount": 1},
             {"InstanceGroupName": "small", "InstanceType": "ml.m5.large", "InstanceCount": 10},
         ]
-        hosts = [f"algo-{number}" for number in range(1, 12)]
         asked = request(ResourceConfig={"InstanceGroups": groups, "VolumeSizeInGB": 1})
-        made = json.loads(
-            container.training_files(asked, host="algo-2", hosts=hosts)["input/config/resourceconfig.json"]
-        )
+        host = hosts_of(asked)[1]
+        made = json.loads(container.training_files(asked, host)["input/config/resourceconfig.json"])
+        assert (made["current_host"], made["network_interface_name"]) == ("algo-2", "eth0")
         assert made["hosts"][:4] == ["algo-1", "algo-10", "algo-11", "algo-2"]
         assert (made["current_group_name"], made["current_instance_type"]) == ("small", "ml.m5.large")
         assert made["instance_groups"][0]["hosts"] == ["algo-1"]

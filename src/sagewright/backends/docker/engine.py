@@ -16,11 +16,11 @@ import base64
 import importlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from sagewright.backends.docker import place
+from sagewright.backends.docker import place, raw
 from sagewright.backends.docker.facts import Facts, facts_of
 from sagewright.core.errors import BackendError, BackendUnavailable
 
@@ -53,6 +53,7 @@ class Engine:
         self.host = host
         self._client: aiodocker.Docker | None = None
         self._connector: aiohttp.BaseConnector | None = None
+        self._socket = ""  # of an engine on this machine
         self._facts: Facts | None = None
         self._closed = False
 
@@ -64,6 +65,18 @@ class Engine:
                     version, info = await client.version(), await client.system.info()
             self._facts = facts_of(version, info, local=place.is_local(client.docker_host, self.host))
         return self._facts
+
+    async def info(self) -> Json:
+        """The engine's own description of itself and of its machine."""
+        with _allow():
+            async with self._answers() as client:
+                found: Json = await client.system.info()
+        return found
+
+    async def log_in(self, auth: Json) -> None:
+        """Has the engine itself try a registry's login. Raises EngineRefused with what the engine met on the way."""
+        async with self._answers() as client:
+            await client.auth(**auth)
 
     async def ping(self) -> None:
         """Raises BackendUnavailable; about a millisecond, where asking for the facts can take many."""
@@ -133,7 +146,7 @@ class Engine:
     async def read(self, container: str, path: str, limit: int) -> bytes | None:
         """The first bytes of a tar of this file; None when it is not there."""
         try:
-            async with self._stream("GET", f"containers/{container}/archive", {"path": path}) as response:
+            async with self.stream("GET", f"containers/{container}/archive", {"path": path}) as response:
                 start = bytearray()
                 async for chunk in response.content.iter_any():
                     start += chunk
@@ -144,6 +157,12 @@ class Engine:
             if refused.status == 404:
                 return None
             raise
+
+    async def prune_volumes(self, label: str) -> None:
+        """Remove the volumes without a name that have this label and that no container has."""
+        with _allow(404, 409):
+            async with self._answers() as client:
+                await client.volumes.prune(filters={"label": [label]})
 
     # -- networks ------------------------------------------------------------
 
@@ -164,6 +183,13 @@ class Engine:
             async with self._answers() as client:
                 await (await client.networks.get(name)).delete()
 
+    async def networks(self, label: str) -> list[str]:
+        """The names of all networks with this label."""
+        with _allow():
+            async with self._answers() as client:
+                found = await client.networks.list(filters={"label": [label]})
+        return [network["Name"] for network in found]
+
     # -- images --------------------------------------------------------------
 
     async def image(self, name: str) -> Json | None:
@@ -179,15 +205,20 @@ class Engine:
         """The engine's progress, an object per step. Ends when the image is there."""
         params = {"fromImage": name} if _has_tag(name) else {"fromImage": name, "tag": "latest"}
         headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()} if auth else {}
-        async with self._stream("POST", "images/create", params, headers) as response:
-            async for step in _steps(response):
+        async with self.stream("POST", "images/create", params, headers) as response:
+            async for step in steps(response):
                 yield step
 
     async def build(self, params: Mapping[str, str], context: AsyncIterable[bytes]) -> AsyncGenerator[Json, None]:
         """The engine's progress while it builds an image from a tar stream."""
-        async with self._stream("POST", "build", params, {"Content-Type": "application/x-tar"}, context) as response:
-            async for step in _steps(response):
+        async with self.stream("POST", "build", params, {"Content-Type": "application/x-tar"}, context) as response:
+            async for step in steps(response):
                 yield step
+
+    async def delete_image(self, name: str) -> None:
+        with _allow(404, 409):
+            async with self._answers() as client:
+                await client.images.delete(name, force=True)
 
     async def tag(self, name: str, repository: str, tag: str) -> None:
         async with self._answers() as client:
@@ -196,21 +227,34 @@ class Engine:
     async def push(self, repository: str, tag: str, auth: Json) -> AsyncGenerator[Json, None]:
         """The engine's progress. Ends when the registry has it."""
         headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()}
-        async with self._stream("POST", f"images/{repository}/push", {"tag": tag}, headers) as response:
-            async for step in _steps(response):
+        async with self.stream("POST", f"images/{repository}/push", {"tag": tag}, headers) as response:
+            async for step in steps(response):
                 yield step
 
     # -- streams -------------------------------------------------------------
 
-    async def logs(self, container: str, *, since: str, follow: bool) -> AsyncGenerator[bytes, None]:
-        """The multiplexed stream as it comes. BackendUnavailable when it is cut before its end."""
+    async def logs(
+        self, container: str, *, since: str, follow: bool, tail: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The multiplexed stream as it comes, of the last `tail` lines or all. BackendUnavailable when it is cut
+        before its end."""
         params = {"stdout": "1", "stderr": "1", "timestamps": "1", "since": since, "follow": str(int(follow))}
-        async with self._stream("GET", f"containers/{container}/logs", params) as response:
+        params |= {"tail": str(tail)} if tail else {}
+        path = f"containers/{container}/logs"
+        async with self._answers() as client:
+            if self._socket:
+                await _settle(client)
+                target = f"/{client.api_version}/{path}?{urlencode(params)}"
+                async with aclosing(raw.get(self._socket, target, CONNECT)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                return
+        async with self.stream("GET", path, params) as response:
             async for chunk in response.content.iter_any():
                 yield chunk
 
     async def events(self, filters: Mapping[str, list[str]]) -> AsyncGenerator[Json, None]:
-        async with self._stream("GET", "events", {"filters": json.dumps(filters)}) as response:
+        async with self.stream("GET", "events", {"filters": json.dumps(filters)}) as response:
             async for line in response.content:
                 yield json.loads(line)
 
@@ -225,7 +269,7 @@ class Engine:
     # -- inside --------------------------------------------------------------
 
     @asynccontextmanager
-    async def _stream(
+    async def stream(
         self,
         method: str,
         path: str,
@@ -237,8 +281,7 @@ class Engine:
         import aiohttp
 
         async with self._answers() as client:
-            if client.api_version == "auto":
-                await client.version()  # settles it
+            await _settle(client)
             url = f"{client.docker_host}/{client.api_version}/{path}"
             patient = aiohttp.ClientTimeout(sock_connect=CONNECT)
             asked = client.session.request(
@@ -258,6 +301,8 @@ class Engine:
 
         try:
             yield client
+        except raw.Answered as answered:
+            raise _refusal(answered.status, answered.body) from answered
         except DockerError as error:
             refusal = _refusal(error.status, error.message)
             if isinstance(refusal, BackendUnavailable):
@@ -285,7 +330,8 @@ class Engine:
         timeout = _patience()
         if host.startswith("unix://"):
             # No limit: every log reader holds a connection for as long as its container runs.
-            self._connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
+            self._socket = host.removeprefix("unix://")
+            self._connector = aiohttp.UnixConnector(self._socket, limit=0)
             self._client = aiodocker.Docker("http://localhost", connector=self._connector, timeout=timeout)
         else:
             self._client = aiodocker.Docker(host, timeout=timeout)
@@ -305,7 +351,13 @@ class Engine:
             await connector.close()
 
 
-async def _steps(response: aiohttp.ClientResponse) -> AsyncGenerator[Json, None]:
+async def _settle(client: aiodocker.Docker) -> None:
+    """Which version of the API is spoken."""
+    if client.api_version == "auto":
+        await client.version()
+
+
+async def steps(response: aiohttp.ClientResponse) -> AsyncGenerator[Json, None]:
     """Progress, an object per line. Raises EngineRefused for the one that says what went wrong."""
     async for line in response.content:
         if not line.strip():

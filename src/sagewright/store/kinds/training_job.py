@@ -31,6 +31,7 @@ MOVES: Final[Mapping[str, frozenset[str]]] = {
 }
 
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
+_LISTS: Final = ("transitions", "workloads", "seen", "written", "metrics")
 
 
 def key(account: Account, region: Region, name: str) -> Key:
@@ -85,6 +86,9 @@ class TrainingStatus:
     `secondary` is the SecondaryStatus; `transitions` is SecondaryStatusTransitions in wire spelling:
     {"Status", "StartTime", "EndTime"?, "StatusMessage"}. `ending` is the terminal state being headed for once
     outputs are collected: {"state", "secondary", "message", "failure_reason"?}.
+    `workloads` are the containers of this attempt, one for each host, algo-1 first; `seen` are those of them that were
+    seen to run, and so are never started again. `exit_code` is that of the host that failed first, else 0.
+    `layered`: this attempt's channels are links beside the folder that becomes /opt/ml (`workloads.layers`).
     `metrics` is FinalMetricDataList in wire spelling. `unreachable_since` is when the backend was first found not to
     answer, while it does not.
     """
@@ -92,8 +96,10 @@ class TrainingStatus:
     secondary: str = "Starting"
     transitions: tuple[Mapping[str, Any], ...] = ()
     attempt: int = 0
-    workload: str | None = None
+    workloads: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
     backend: str | None = None
+    layered: bool = False
     training_started_at: str | None = None
     training_ended_at: str | None = None
     ending: Mapping[str, Any] | None = None
@@ -107,13 +113,16 @@ class TrainingStatus:
 
     def to_row(self) -> dict[str, Any]:
         row: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("transitions", "written", "metrics"):
+        for name in _LISTS:
             row[name] = list(row[name])
         return row
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> TrainingStatus:
         values = {name: row[name] for name in cls.__slots__ if name in row}
-        for name in ("transitions", "written", "metrics"):
+        if only := row.get("workload"):  # written when a job had one host
+            ran = any(entry["Status"] == "Training" for entry in row.get("transitions", ()))
+            values |= {"workloads": (only,), "seen": (only,) if ran else ()}
+        for name in _LISTS:
             values[name] = tuple(values.get(name, ()))
         return cls(**values)

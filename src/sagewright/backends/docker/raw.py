@@ -1,0 +1,101 @@
+"""One streamed answer from the engine's socket, at the speed of the socket.
+
+The engine sends each log line as an HTTP chunk of its own. A general client does some work for each chunk, which for
+100,000 lines a second is more than all the rest; here a whole read of the socket is taken apart in one loop.
+Owns: the request's bytes, chunked bodies. Does not own: what an answer means (`engine`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Final
+
+_READ: Final = 1 << 20  # bytes at a time, at most
+_HEAD: Final = 1 << 16
+
+
+class Answered(Exception):
+    """The engine gave another status than 200. `body` has its words."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(f"{status}: {body}")
+        self.status = status
+        self.body = body
+
+
+class Chunks:
+    """A chunked body, piece by piece (RFC 9112, section 7.1). `ended` once the last chunk came."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The content of the chunks that are whole. Raises ValueError for what is no chunk."""
+        data = self._rest + data if self._rest else data
+        parts: list[bytes] = []
+        position, size = 0, len(data)
+        while (feed := data.find(b"\r\n", position)) >= 0:
+            length = int(data[position:feed].partition(b";")[0], 16)
+            start = feed + 2
+            if start + length + 2 > size:
+                break
+            parts.append(data[start : start + length])
+            position = start + length + 2
+            if not length:
+                self.ended = True
+                break
+        self._rest = data[position:]
+        return b"".join(parts)
+
+
+async def get(socket: str, target: str, connect: float) -> AsyncGenerator[bytes, None]:
+    """The body of `GET target`, as it comes.
+
+    Raises Answered, OSError (also when the answer is cut before its end), TimeoutError when there is no connection
+    within `connect` seconds, ValueError when it is no HTTP.
+    """
+    async with asyncio.timeout(connect):
+        reader, writer = await asyncio.open_unix_connection(socket, limit=_READ)
+    try:
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        status, chunked, rest = await _head(reader)
+        if status != 200:
+            raise Answered(status, (await _whole(reader, rest, chunked=chunked)).decode("utf-8", "replace"))
+        if not chunked:
+            raise ValueError("a stream that is not chunked: its end could not be told from a cut")
+        chunks = Chunks()
+        while True:
+            if content := chunks.feed(rest):
+                yield content
+            if chunks.ended:
+                return
+            if not (rest := await reader.read(_READ)):
+                raise ConnectionResetError("the connection was closed before the stream's end")
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _head(reader: asyncio.StreamReader) -> tuple[int, bool, bytes]:
+    """The status, whether the body is chunked, and what came of it already."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        if len(got) > _HEAD or not (more := await reader.read(_READ)):
+            raise ConnectionResetError("the connection was closed before an answer")
+        got += more
+    head, _, rest = got.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    protocol, status = first.split(b" ", 2)[:2]
+    if not protocol.startswith(b"HTTP/1."):
+        raise ValueError(f"no HTTP: {first[:40]!r}")
+    chunked = any(line.lower().replace(b" ", b"") == b"transfer-encoding:chunked" for line in lines)
+    return int(status), chunked, rest
+
+
+async def _whole(reader: asyncio.StreamReader, rest: bytes, *, chunked: bool) -> bytes:
+    body = rest + await reader.read(-1)
+    return Chunks().feed(body) if chunked else body
