@@ -159,9 +159,10 @@ class GatewayHttp(HttpToolsProtocol):
             self._turn.handler.resume()
 
     def eof_received(self) -> bool | None:  # type: ignore[override] # uvicorn's never keeps the connection
-        """A client that has sent a whole request may close its sending side and still get its answer."""
+        """A client that has sent a whole request may close its sending side and still get its answer, whatever else it
+        has begun to send."""
         cycle = self.cycle
-        if self.scheme == "https" or cycle is None or cycle.response_complete or cycle.more_body or self._in_head:
+        if self.scheme == "https" or cycle is None or cycle.response_complete or cycle.more_body:
             return None
         cycle.keep_alive = False
         return True
