@@ -143,6 +143,10 @@ def collect_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.collect")
 
 
+def mirror_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.mirror")
+
+
 def feed_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.feed")
 
