@@ -199,7 +199,7 @@ class DockerBackend:
             await hand_over(self._engine, self._installation, lambda: self._find(workload))
 
     async def sweep(self) -> None:
-        await self._engine.prune_volumes(self._label)
+        await self._engine.delete_unused_volumes(self._label)
 
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]
