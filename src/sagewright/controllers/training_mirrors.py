@@ -2,8 +2,9 @@
 
     running, not mirrored        mirror: again after a restart of ours, as it lives in our process     with_mirrors
     all hosts have ended         a last pass, as a part of collecting                                  last_passes
+    an attempt is given up       a last pass before anything of it is removed                          is_saved
 
-Owns: these two. Does not own: the order of a job's steps (`training_jobs`), a pass (`staging.mirror`).
+Owns: these three. Does not own: the order of a job's steps (`training_jobs`), a pass (`staging.mirror`).
 """
 
 from __future__ import annotations
@@ -17,11 +18,19 @@ from sagewright.controllers.training_steps import Job
 from sagewright.core.ids import TransferId, WorkloadId
 from sagewright.workloads.mirrors import mirrors
 from sagewright.workloads.observation import Phase
-from sagewright.workloads.transfer import MirrorFolders
+from sagewright.workloads.transfer import MirrorFolders, TransferPhase
 
 
 def transfers(job: Job) -> tuple[TransferId, ...]:
-    return tuple(steps.mirror_id(each) for each in job.workloads) if mirrors(job.spec.request) else ()
+    if not mirrors(job.spec.request) or not job.workloads:
+        return ()
+    return (*(steps.mirror_id(each) for each in job.workloads), steps.save_id(job.workloads[0]))
+
+
+def is_saved(job: Job, seen: Seen) -> bool:
+    """Whether an attempt that has ended left nothing to be published."""
+    state = seen.transfers.get(steps.save_id(job.workloads[0]))
+    return not job.ran or not mirrors(job.spec.request) or (state is not None and state.phase is TransferPhase.DONE)
 
 
 def with_mirrors(decision: Decision, job: Job, seen: Seen, workloads: Path) -> Decision:

@@ -61,6 +61,16 @@ class Requests:
         )
         return (*(HandOver(job.backend, each) for each in job.workloads), StartTransfer(transfer))
 
+    def save(self, job: Job) -> tuple[Action, ...]:
+        """What an attempt that ends before its job does leaves to the next one: its checkpoints."""
+        key = job.resource.key
+        first, *others = (steps.root(self._workloads, each) for each in job.workloads)
+        passes = last_passes(job, self._workloads)
+        transfer = CollectOutputs(
+            steps.save_id(job.workloads[0]), key.account, key.region, first, {}, tuple(others), passes
+        )
+        return (*(HandOver(job.backend, each) for each in job.workloads), StartTransfer(transfer))
+
     def submit(self, job: Job, workload: WorkloadId, has: Capabilities) -> Submit:
         request, layered = job.spec.request, job.status.layered
         channels = channel_inputs(request, job.host(workload)) if layered else ()
@@ -88,6 +98,7 @@ class Requests:
             steps.stage_id(workload),
             steps.feed_id(workload),
             steps.mirror_id(workload),
+            steps.save_id(workload),
             steps.collect_id(workload),
         )
         return ForgetTransfers(ids, steps.own_folder(self._workloads, workload))

@@ -16,20 +16,22 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from sagewright.backends.docker import place, seen, spec
+from sagewright.backends.docker import place, seen, spec, volumes
 from sagewright.backends.docker.engine import Engine, EngineRefused
 from sagewright.backends.docker.follow import Look, follow
 from sagewright.backends.docker.hints import Hints
 from sagewright.backends.docker.images import ImageProblem, OwnRegistry, check_image, engine_name, find_image, pull
 from sagewright.backends.docker.layer_trial import LayerTrial
+from sagewright.backends.docker.networks import Networks
 from sagewright.backends.docker.ownership import hand_over, make_room
+from sagewright.backends.docker.programs import explained
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
 from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Usage
@@ -79,8 +81,7 @@ class DockerBackend:
         self._looks: dict[str, tuple[str, Observation]] = {}  # container id → its state and what was seen then
         self._locks: WeakValueDictionary[WorkloadId, asyncio.Lock] = WeakValueDictionary()
         self._inspecting = asyncio.Semaphore(_INSPECTIONS)
-        self._networking = asyncio.Lock()  # making or removing the network of isolated containers
-        self._entering = 0  # containers that are being started in it
+        self._networks = Networks(self._engine, installation)
         self._raises_limits = True
         self._booted_at = place.booted_at()
 
@@ -145,32 +146,10 @@ class DockerBackend:
             if container:
                 await self._engine.delete(container["Id"])
                 self._looks.pop(container["Id"], None)
-                await self._leave_network(container)
+            await self._networks.leave(container)
             if timer := self._kills.pop(workload, None):
                 await _cancel(timer)
             self._accepted.pop(workload, None)
-
-    @asynccontextmanager
-    async def _network_of(self, workload: Workload) -> AsyncIterator[None]:
-        """The network of isolated containers is there, and stays until this one has been started in it."""
-        if not spec.is_reached_in_isolation(workload):
-            yield
-            return
-        self._entering += 1
-        try:
-            async with self._networking:
-                await self._engine.ensure_network(spec.inner_network(self._installation))
-            yield
-        finally:
-            self._entering -= 1
-
-    async def _leave_network(self, container: Json) -> None:
-        """It goes with the last of them."""
-        name = spec.inner_network(self._installation)["Name"]
-        if container["HostConfig"].get("NetworkMode") == name:
-            async with self._networking:
-                if not self._entering:
-                    await self._engine.delete_network(name)
 
     async def logs(self, workload: WorkloadId, *, after: LogCursor | None = None) -> AsyncIterator[LogRecord]:
         async with aclosing(self.log_batches(workload, after=after)) as batches:
@@ -199,7 +178,7 @@ class DockerBackend:
             await hand_over(self._engine, self._installation, lambda: self._find(workload))
 
     async def sweep(self) -> None:
-        await self._engine.delete_unused_volumes(self._label)
+        await volumes.delete_unused(self._engine, self._label)
 
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]
@@ -218,7 +197,7 @@ class DockerBackend:
             image = await find_image(self._engine, name, workload.image.digest)
             if image is None:
                 if held := await self._find(workload.id):  # its image was deleted since
-                    return await self._start(workload, held["Id"]) if _is_fresh(held) else True
+                    return await self._start_fresh(workload, held)
                 self._note(workload.id, f"pulling image {name}")
                 return False
             facts = await self._engine.facts()
@@ -230,7 +209,8 @@ class DockerBackend:
             config["Image"] = image.id if workload.image.digest else name
             for volume in spec.inner_volumes(workload, image):
                 make_room(volume, workload.mounts)
-            return await self._create_and_start(workload, config)
+            async with self._networks.entered(workload):
+                return await self._create_and_start(workload, config)
         except ImageProblem as problem:
             self._fail(workload.id, ExitCause.IMAGE, str(problem))
         except OSError as error:
@@ -240,8 +220,7 @@ class DockerBackend:
     async def _create_and_start(self, workload: Workload, config: Json) -> bool:
         for _ in range(_NAME_ATTEMPTS):
             try:
-                async with self._network_of(workload):
-                    return await self._start(workload, await self._engine.create(workload.id, config))
+                return await self._start(workload, await self._engine.create(workload.id, config))
             except EngineRefused as refused:
                 if refused.status == 404 and "No such image" in refused.message:
                     return False
@@ -257,6 +236,11 @@ class DockerBackend:
                 return await self._start(workload, found["Id"]) if _is_fresh(found) else True
             await asyncio.sleep(_NAME_PAUSE)  # the name belongs to one that is just coming, or going
         raise BackendUnavailable(f"the engine does not let go of the name {workload.id}")
+
+    async def _start_fresh(self, workload: Workload, held: Json) -> bool:
+        """One that was created in an earlier life, unless it was started too."""
+        async with self._networks.entered(workload):
+            return await self._start(workload, held["Id"]) if _is_fresh(held) else True
 
     async def _start(self, workload: Workload, container: str) -> bool:
         try:
@@ -320,11 +304,9 @@ class DockerBackend:
 
     async def _listed(self, ids: set[WorkloadId] | None) -> list[Json]:
         """Ours among the engine's containers, of these ids: each with at least Id, State and labels."""
-        if ids is not None and len(ids) == 0:
-            return []
-        if ids is not None and len(ids) == 1:
-            found = await self._find(next(iter(ids)))
-            return [found] if found else []
+        if ids is not None and len(ids) < 2:
+            found = [await self._find(name) for name in ids]
+            return [each for each in found if each]
         rows = await self._engine.containers(self._label)
         there = {row["Id"] for row in rows}
         self._looks = {container: look for container, look in self._looks.items() if container in there}
@@ -341,6 +323,7 @@ class DockerBackend:
             whole = listed if "Config" in listed else await self._engine.inspect(listed["Id"])
         look = seen.observation(whole, direct=direct, booted_at=self._booted_at) if whole else None
         if whole and look:
+            look = await explained(self._engine, whole, look)
             self._looks[listed["Id"]] = (whole["State"]["Status"], look)
         return look
 

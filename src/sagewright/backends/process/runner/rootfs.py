@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 
-from . import syscalls
+from . import peers, syscalls
 from .network import HOST_NAME
 from .task import CannotRun, Task
 
@@ -117,7 +117,7 @@ def _own_places(root: str, record: str, task: Task, machine: str) -> None:
     _mount_shm(root, task.shared_memory)
     hosts = os.path.realpath("/etc/hosts")
     if os.path.exists(root + hosts):
-        syscalls.bind(_hosts_file(record, task.hostname, machine, hosts), root + hosts)
+        syscalls.bind(_hosts_file(record, task, machine, hosts), root + hosts)
 
 
 def _below(path: str, folder: str) -> bool:
@@ -187,13 +187,16 @@ def _mount_shm(root: str, size: int | None) -> None:
         syscalls.mount("shm", target, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
 
 
-def _hosts_file(record: str, hostname: str, machine: str, hosts: str) -> str:
-    """The host's names, and ours before them: every instance of a job runs on this machine."""
+def _hosts_file(record: str, task: Task, machine: str, hosts: str) -> str:
+    """The host's names, and before them this machine's and those of the job's hosts."""
     with open(hosts, "rb") as file:
-        present = file.read()
-    own = f"127.0.0.1 {' '.join(dict.fromkeys(['algo-1', hostname]))}\n" if hostname else ""
+        present = f"{machine} {HOST_NAME}\n".encode() + file.read()
     path = f"{record}/hosts"
-    with open(path, "wb") as file:
-        file.write(f"{own}{machine} {HOST_NAME}\n".encode() + present)
+    if task.peers:
+        peers.write_hosts(task, record, path, present)
+    else:
+        own = f"127.0.0.1 {' '.join(dict.fromkeys(['algo-1', task.hostname]))}\n" if task.hostname else ""
+        with open(path, "wb") as file:
+            file.write(own.encode() + present)
     os.chmod(path, 0o644)
     return path

@@ -33,6 +33,7 @@ class Task:
         self.isolated: bool = raw["network_isolation"]
         self.ports: list[int] = raw["ports"]
         self.bridge: str = raw["bridge"]
+        self.peers: dict[str, str] = raw.get("peers", {})
         self.stop_grace: float = raw["stop_grace"]
         self.namespaces: bool = raw["namespaces"]
         self.user_namespace: bool = raw["user_namespace"]
