@@ -39,6 +39,16 @@ _IN_LINES: Final = (
         re.compile(r"(\r|\\r)['’]?: (No such file|not found|command not found|invalid option)|illegal option -\r"),
         "A script's lines end in CR LF, as on Windows: save it with LF (dos2unix, or in .gitattributes: *.sh eol=lf).",
     ),
+    (
+        # The engine's own words, in the container's log: the program was found, and the kernel would not start it.
+        re.compile(r"^exec \S+: no such file or directory$"),
+        "The program's #! line names a program that is not in the image, or ends in CR LF, as on Windows; or the "
+        "program needs a loader that the image does not have.",
+    ),
+    (
+        re.compile(r"^exec \S+: exec format error$"),
+        "The program is built for another processor, or is a script without a #! line.",
+    ),
     (re.compile(r"No space left on device"), "The disk of the container, or its /dev/shm, was full."),
 )
 
