@@ -6,7 +6,7 @@ DEMO_DATA ?= .demo-data
 # Most tests wait for containers and processes: more workers than cores pay off.
 TEST_WORKERS ?= 3
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo tutorial test check bench clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -17,8 +17,11 @@ $(VENV)/.stamp: pyproject.toml scripts/setup
 	@PYTHON="$(PYTHON)" scripts/setup "$(VENV)"
 	@touch $@
 
-demo: setup ## train a real image classifier on this machine, deploy it and ask it, now
+demo: setup ## train a real image classifier on this machine, deploy it, ask it, run it over a bucket, now
 	@$(BIN)/sagewright demo --data $(DEMO_DATA)
+
+tutorial: setup ## the tutorial's notebook from docker build to batch predictions, headless, with both SDKs
+	@scripts/tutorial $(SDK)
 
 check: setup ## formatting, lint, types, layers
 	@scripts/check

@@ -28,6 +28,7 @@ class DataDir:
     ├── models/HASH/           unpacked models, shared by the instances of endpoints
     ├── images/DIGEST/         folder images, as added
     ├── environments/HASH/     built Python environments of folder images
+    ├── docker-names.json      AWS's registry names that docker on this machine reaches us by (`setup docker`)
     ├── keys/                  master key, root credentials (mode 0600), certificate authority
     ├── run/                   locks, sockets, status.json
     └── server.log
@@ -97,6 +98,11 @@ class DataDir:
     def image_names(self) -> Path:
         """The user's table: names of AWS's images → images of one's own (docs/design/16-ecr-and-names.md)."""
         return self.root / "images.json"
+
+    @property
+    def docker_names(self) -> Path:
+        """What `sagewright setup docker` keeps (`registry.literal_names`)."""
+        return self.root / "docker-names.json"
 
     def create(self) -> None:
         """Make every folder; `keys` and `run` for the owner only."""

@@ -61,7 +61,12 @@ CASES: list[tuple[str, Callable[[dict[str, Any]], None], str, str]] = [
         "ValidationException",
         "aws s3 mb s3://no-such-bucket",
     ),
-    ("pipe", put(InputDataConfig=channel("s3://bad-input/data", InputMode="Pipe")), "ValidationException", "Use File"),
+    (
+        "gzip in files",
+        put(InputDataConfig=channel("s3://bad-input/data", CompressionType="Gzip")),
+        "ValidationException",
+        "needs Pipe input mode",
+    ),
     (
         "two hosts",
         put(ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}),

@@ -10,7 +10,7 @@ from e2e.test_jobs import BUCKET, Jobs
 from sagewright.store.kinds.training_job import TERMINAL
 from support.server import Server, wait_for
 
-COUNT = 16
+COUNT = 10
 
 
 @pytest.mark.docker

@@ -173,7 +173,7 @@ def test_what_cannot_work_is_refused(made: Transforms) -> None:
         assert caught.value.response["Error"]["Code"] == "ValidationException"
 
     refused("Could not find model", model="no-such-model")
-    refused("DataCaptureConfig is not supported", DataCaptureConfig={"DestinationS3Uri": "s3://transforms/c"})
+    refused("bucket of DataCaptureConfig.DestinationS3Uri", DataCaptureConfig={"DestinationS3Uri": "s3://nowhere/c"})
     refused("at most 100 MB", MaxPayloadInMB=50, MaxConcurrentTransforms=3)
     refused("AssembleWith must be the same", DataProcessing={"InputFilter": "$[1:]"})
     refused("does not begin with", DataProcessing={"InputFilter": "x"})

@@ -30,6 +30,12 @@ ALONE = os.environ.get("SAGEWRIGHT_HISTORY")
 SHARDS = 8
 CHAOS_LASTS = 120.0  # virtual seconds
 CALM_BY = 6000.0  # by then every job has ended: time limits, the patience with the engine and two sweeps are over
+PIPED = {
+    "AlgorithmSpecification": {"TrainingImage": "mine:latest", "TrainingInputMode": "Pipe"},
+    "InputDataConfig": [
+        {"ChannelName": "c", "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://b/c"}}}
+    ],
+}
 CALM_LIFE = 200.0  # long enough for two sweeps
 
 
@@ -71,10 +77,11 @@ def draw_chaos(random: Random) -> Chaos:
 
 
 def create(world: World, random: Random, name: str) -> None:
-    """A job of one host, or of several; on spot instances, or to be tried again, or neither."""
+    """A job of one host, or of several; with files, or fed through pipes; on spot instances, or to be tried again."""
     hosts = random.choice([1, 1, 2, 3])
     more: dict[str, Any] = {
-        "ResourceConfig": {"InstanceType": "ml.t3.medium", "InstanceCount": hosts, "VolumeSizeInGB": 1}
+        "ResourceConfig": {"InstanceType": "ml.t3.medium", "InstanceCount": hosts, "VolumeSizeInGB": 1},
+        **random.choice([{}, PIPED]),
     }
     runtime = random.choice([30, 3600])
     if random.random() < 0.3:
@@ -91,25 +98,35 @@ async def trouble(world: World, random: Random) -> None:
     clock = asyncio.get_running_loop()
     while clock.time() < CHAOS_LASTS:
         await asyncio.sleep(random.choice([0.0, 0.001, 0.05, 1.0, 15.0]))
-        match random.randrange(12):
-            case 0 if random.random() < 0.3:
-                world.stop(random.choice(world.keys))
-            case 1 | 2:
-                world.delete(random.choice(world.keys))
-            case 3 if random.random() < 0.3:
-                world.vanish()
-            case 4 if random.random() < 0.1:
-                world.reboot()
-            case 6:
-                world.engine.down = not world.engine.down
-            case 7:
-                world.full_disk = not world.full_disk
-            case 5 if random.random() < 0.5:
-                world.interrupt(random.choice(world.keys))
-            case 8 if len(world.keys) < 4:
-                create(world, random, f"{world.keys[0].name}-{len(world.keys)}")
+        random.choice([user_acts, machine_fails])(world, random)
     world.engine.down = world.full_disk = False
     world.chaos = Chaos()
+
+
+def user_acts(world: World, random: Random) -> None:
+    match random.randrange(6):
+        case 0 if random.random() < 0.3:
+            world.stop(random.choice(world.keys))
+        case 1 | 2:
+            world.delete(random.choice(world.keys))
+        case 3 if random.random() < 0.5:
+            world.interrupt(random.choice(world.keys))
+        case 4 if len(world.keys) < 4:
+            create(world, random, f"{world.keys[0].name}-{len(world.keys)}")
+
+
+def machine_fails(world: World, random: Random) -> None:
+    match random.randrange(6):
+        case 0 if random.random() < 0.3:
+            world.vanish()
+        case 1 if random.random() < 0.1:
+            world.reboot()
+        case 2:
+            world.kill_feeder()
+        case 3:
+            world.engine.down = not world.engine.down
+        case 4:
+            world.full_disk = not world.full_disk
 
 
 async def history(store: Database, folder: Path, seed: int) -> World:

@@ -103,6 +103,8 @@ class PlainObjects:
         return self.buckets[bucket][key].content_path.open("rb")
 
     def list(self, bucket: str, prefix: str) -> Iterable[PlainObject]:
+        if bucket not in self.buckets:
+            raise NotFound(f"bucket {bucket} does not exist")
         found = [self.buckets[bucket][key] for key in self.keys(bucket) if key.startswith(prefix)]
         self.listed()
         return found

@@ -15,6 +15,7 @@ from sagewright.core.credentials import Keyring
 from sagewright.gateway.application import Gateway
 from sagewright.gateway.asgi import Application
 from sagewright.gateway.authority import Authority
+from sagewright.gateway.literal_port import LiteralPort
 from sagewright.gateway.metrics import Flush
 from sagewright.gateway.server import run
 from sagewright.objects.api import ObjectApi
@@ -32,7 +33,8 @@ def main() -> None:
     assert listen is not None, "the supervisor passes the socket"
     assert ready is not None, "the supervisor waits for word"
     authority = Authority(settings.data.keys, settings.outer_bundle)
-    line = build(settings)
+    literal = LiteralPort(settings.data, authority)
+    line = build(settings, literal)
     gc.collect()
     gc.freeze()  # what is loaded now lives as long as the process: no need to look at it again and again
     listener = socket.socket(fileno=listen)
@@ -41,7 +43,7 @@ def main() -> None:
         line.flush.start()
         os.write(ready, b"1")
 
-    run(line.application, listener, settings, authority, hot_path=line.router, ready=announce)
+    run(line.application, listener, settings, authority, hot_path=line.router, literal=literal, ready=announce)
     line.flush.finish()
 
 
@@ -54,7 +56,7 @@ class Line:
     flush: Flush
 
 
-def build(settings: Settings) -> Line:
+def build(settings: Settings, literal: LiteralPort) -> Line:
     """Both lines with their parts, over one store."""
     data = settings.data
     keyring = Keyring.open(data.keys)
@@ -78,6 +80,7 @@ def build(settings: Settings) -> Line:
         settings=settings,
         store_is_local=local,
         registry=Registry(keyring, Shelf(store, Files(data.registry), clock, settings.account, reads_inline=local)),
+        literal=literal,
     )
     router = Router(store=store, keyring=keyring, clock=clock, settings=settings, store_is_local=local)
     return Line(gateway, router, compose.metrics_flush(router.counters, store, clock))

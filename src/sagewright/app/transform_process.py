@@ -20,7 +20,17 @@ from sagewright.staging.meter import Meter
 from sagewright.workloads.transfer import RunTransform
 
 _LOOK: Final = 0.2  # seconds between looks whether it is still wanted
-FIELDS: Final = ("id", "account", "region", "request", "addresses", "instance", "instances", "log_stream")
+FIELDS: Final = (
+    "id",
+    "account",
+    "region",
+    "request",
+    "addresses",
+    "instance",
+    "instances",
+    "log_stream",
+    "started_at",
+)
 
 
 class TransformProcess:
@@ -61,8 +71,7 @@ class TransformProcess:
     def _follow(self, process: subprocess.Popen[bytes], transfer: RunTransform, meter: Meter) -> dict[str, Any] | None:
         assert process.stdin is not None
         assert process.stdout is not None
-        job = {name: getattr(transfer, name) for name in FIELDS}
-        process.stdin.write(orjson.dumps({**job, "root": str(transfer.root)}))
+        process.stdin.write(told_of(transfer))
         process.stdin.close()
         descriptor, held, result = process.stdout.fileno(), b"", None
         while True:
@@ -80,3 +89,8 @@ class TransformProcess:
                     meter.progress = told["progress"]
                 else:
                     result = told
+
+
+def told_of(transfer: RunTransform) -> bytes:
+    """What the process reads."""
+    return orjson.dumps({name: getattr(transfer, name) for name in FIELDS} | {"root": str(transfer.root)})

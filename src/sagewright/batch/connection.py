@@ -1,17 +1,25 @@
 """Kept HTTP/1.1 connections to one container. One request at a time on each, parsed as it comes.
 
-Owns: connecting, sending, reading the answer, time limits. Does not own: how many at once, retries (`driver`).
+Owns: connecting, sending, reading the answer, time limits. Does not own: how many at once, retries (`sending`), bodies
+that are not held (`streaming`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, NamedTuple, cast
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NamedTuple, TypeVar, cast
 
 import httptools
 
-_CONNECT: Final = 10.0  # seconds
-_AGENT: Final = "Go-http-client/1.1"  # what containers see on AWS (contract C.3)
+P = TypeVar("P", bound=asyncio.Protocol)
+
+CONNECT: Final = 10.0  # seconds
+AGENT: Final = "Go-http-client/1.1"  # what containers see on AWS (contract C.3)
+_JOINED: Final = 1 << 16  # bytes of a body that is copied behind its head, for one system call
+_TICK: Final = 0.25  # seconds between looks at the clock: a limit may be passed by so much
 
 
 class Answer(NamedTuple):
@@ -29,83 +37,130 @@ class _Stale(NoAnswer):
 
 
 class Container:
-    """`address` is HOST:PORT."""
+    """`address` is HOST:PORT. `close` when it is no longer needed."""
 
     def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._host, self._port = host.strip("[]"), int(port)
-        self._address = address
+        self.address = address
         self._idle: list[_Connection] = []
+        self._asked: set[_Connection] = set()
+        self._clock: asyncio.TimerHandle | None = None
+        self._head: tuple[str | None, bytes] = (None, b"")
 
     async def get(self, path: str, seconds: float) -> Answer:
-        return await self._ask(self._head("GET", path, ""), b"", seconds)
+        """Raises NoAnswer."""
+        return await self._ask(f"{start('GET', path, self.address)}\r\n".encode(), seconds)
 
     async def post(self, path: str, headers: str, body: bytes, seconds: float) -> Answer:
         """`headers` are whole lines. Raises NoAnswer."""
-        return await self._ask(self._head("POST", path, f"{headers}Content-Length: {len(body)}\r\n"), body, seconds)
+        told, head = self._head
+        if told is not headers:
+            head = f"{start('POST', path, self.address)}{headers}Content-Length: ".encode()
+            self._head = (headers, head)
+        if len(body) <= _JOINED:
+            return await self._ask(b"%b%d\r\n\r\n%b" % (head, len(body), body), seconds)
+        return await self._ask(b"%b%d\r\n\r\n" % (head, len(body)), seconds, body)
 
     def close(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
         while self._idle:
             self._idle.pop().close()
 
-    def _head(self, method: str, path: str, headers: str) -> bytes:
-        return f"{method} {path} HTTP/1.1\r\nHost: {self._address}\r\nUser-Agent: {_AGENT}\r\n{headers}\r\n".encode()
+    async def _ask(self, head: bytes, seconds: float, body: bytes = b"") -> Answer:
+        while True:
+            connection = self._kept() or await self._connect()
+            self._asked.add(connection)
+            try:
+                answer = await connection.ask(head, body, seconds)
+            except _Stale:
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            finally:
+                self._asked.discard(connection)
+            if connection.is_open:
+                self._idle.append(connection)
+            return answer
 
-    async def _ask(self, head: bytes, body: bytes, seconds: float) -> Answer:
+    def _kept(self) -> _Connection | None:
         while self._idle:
             kept = self._idle.pop()
             if kept.is_open:
-                try:
-                    return await self._exchange(kept, head, body, seconds)
-                except _Stale:
-                    continue
-        return await self._exchange(await self._connect(), head, body, seconds)
+                return kept
+        return None
 
     async def _connect(self) -> _Connection:
-        try:
-            async with asyncio.timeout(_CONNECT):
-                _, made = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port)
-        except TimeoutError:
-            raise NoAnswer(f"no connection within {_CONNECT:g} s") from None
-        except OSError as error:
-            raise NoAnswer(f"no connection: {error.strerror or error}") from None
+        made = await connect(self.address, _Connection)
+        if self._clock is None:
+            self._look()
         return made
 
-    async def _exchange(self, connection: _Connection, head: bytes, body: bytes, seconds: float) -> Answer:
-        try:
-            answer = await connection.ask(head, body, seconds)
-        except BaseException:
-            connection.close()
-            raise
-        if connection.is_open:
-            self._idle.append(connection)
-        return answer
+    def _look(self) -> None:
+        """One clock for all connections: a timer for each request would cost more than the request."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for each in self._asked:
+            each.look(now)
+        self._clock = loop.call_later(_TICK, self._look)
+
+
+def start(method: str, path: str, address: str) -> str:
+    """The request line and the lines that every request has."""
+    return f"{method} {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: {AGENT}\r\n"
+
+
+async def connect(address: str, protocol: Callable[[], P]) -> P:
+    """Raises NoAnswer."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(CONNECT):
+            _, made = await asyncio.get_running_loop().create_connection(protocol, host.strip("[]"), int(port))
+    except TimeoutError:
+        raise NoAnswer(f"no connection within {CONNECT:g} s") from None
+    except OSError as error:
+        raise NoAnswer(f"no connection: {error.strerror or error}") from None
+    return made
+
+
+def acknowledge(transport: asyncio.Transport) -> None:
+    """Of an answer whose rest has yet to come: a server that writes head and body apart, with Nagle's algorithm on,
+    holds the body until the head is acknowledged, which the kernel would put off for 40 ms."""
+    with suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 class _Connection(asyncio.Protocol):
+    """Kept between requests; the parser too, which begins anew with each answer."""
+
     def __init__(self) -> None:
         self.is_open = False
         self._used = False
         self._waiter: asyncio.Future[Answer] | None = None
         self._pieces: list[bytes] = []
         self._type = ""
+        self._heard = self._until_end = False
+        self._deadline = self._seconds = 0.0
+        self._parser = httptools.HttpResponseParser(self)
 
     def ask(self, head: bytes, body: bytes, seconds: float) -> asyncio.Future[Answer]:
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
-        self._parser = httptools.HttpResponseParser(self)
-        self._pieces, self._type, self._heard, self._until_end = [], "", False, False
-        timer = loop.call_later(seconds, self._late, seconds)
-        waiter.add_done_callback(lambda _: timer.cancel())
-        self._transport.writelines((head, body))
+        self._heard = self._until_end = False
+        self._deadline, self._seconds = loop.time() + seconds, seconds
+        if body:
+            self._transport.writelines((head, body))
+        else:
+            self._transport.write(head)
         return waiter
 
     def close(self) -> None:
         self.is_open = False
         self._transport.abort()
 
-    def _late(self, seconds: float) -> None:
-        self._fail(NoAnswer(f"no answer within {seconds:g} s (InvocationsTimeoutInSeconds)"))
+    def look(self, now: float) -> None:
+        if now >= self._deadline:
+            self._fail(NoAnswer(f"no answer within {self._seconds:g} s (InvocationsTimeoutInSeconds)"))
 
     def _fail(self, error: NoAnswer) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -126,6 +181,8 @@ class _Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail(NoAnswer("the answer is not HTTP"))
+        if self._waiter is not None and self.is_open:
+            acknowledge(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
@@ -142,6 +199,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._sized = False
+        self._pieces, self._type = [], ""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         lowered = name.lower()

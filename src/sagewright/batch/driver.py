@@ -1,47 +1,47 @@
 """Driving one instance: every object of its share, split, sent, put together in order, published whole.
 
-    object ─split─► batches ─► at most MaxConcurrentTransforms requests at once ─► answers in order ─► output object
+    plan ─► objects, one after the other ─► batches ─► lanes ─► answers in order ─► outputs, several published at once
 
-Batches of several objects are under way together, and are never mixed in one request. At most twice as many batches
-are held as requests may run, so that memory does not grow with the data; the first of an object's batches is always
-under way or answered, so that there is always something to write.
-Owns: order, memory, what a failed object means. Does not own: one batch (`sending`), what was done (`journal`).
+There are MaxConcurrentTransforms lanes, each with one request under way: it takes the next batch, of whatever object
+that is, sends it, and gives the answer back. Batches of two objects are never mixed in one request. At most twice as
+many answers are held as there are lanes, so that memory does not grow with the data; the first of an object's batches
+is always under way or answered, so that there is always something to write.
+Owns: the lanes, memory, what a failed object means for the job. Does not own: one object (`under_way`), one batch
+(`sending`), what was done (`journal`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import zlib
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, BinaryIO, Final, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
+from sagewright.batch import capture, inputs, whole
 from sagewright.batch.connection import Container, NoAnswer
-from sagewright.batch.inputs import Item, ObjectStore, ObjectWriter, share, split_uri
-from sagewright.batch.journal import Journal
+from sagewright.batch.inputs import Item, ObjectStore
+from sagewright.batch.journal import Journal, Share
 from sagewright.batch.options import Options, choose, read_parameters
-from sagewright.batch.processing import Processing
-from sagewright.batch.reports import Report, place
+from sagewright.batch.processing import Processing, Stamp
+from sagewright.batch.reports import Report
 from sagewright.batch.sending import BatchFailed, Sender
-from sagewright.batch.splitting import BadRecord, Batch, split
+from sagewright.batch.splitting import Batch
+from sagewright.batch.under_way import UnderWay
+from sagewright.core.clock import from_text
 from sagewright.core.errors import NotFound, TransferError
 from sagewright.workloads.transfer import RunTransform
 
-_PARALLEL_OBJECTS: Final = 32
+_PUBLISHING: Final = 32  # objects at once: each waits for the disk
 _PARAMETERS_TIMEOUT: Final = 5.0  # seconds
 _LOOK: Final = 0.5  # seconds between reports
-_NOT_GZIP: Final = (gzip.BadGzipFile, zlib.error, EOFError)
-
-Pending = deque[tuple[asyncio.Task[bytes], Batch]]
+_TODO, _WRITTEN, _FAILED = 0, 1, 2
 
 
-class Failure(NamedTuple):
-    """Why an object has no output."""
+class Piece(NamedTuple):
+    """What a lane has in hand. `batch` None: the object as a whole."""
 
-    kind: str
-    reason: str
+    run: UnderWay
+    number: int
+    batch: Batch | None
 
 
 class Driver:
@@ -49,178 +49,173 @@ class Driver:
 
     def __init__(self, job: RunTransform, objects: ObjectStore, report: Report) -> None:
         self.job = job
-        self.objects = objects
         self.report = report
+        self._objects = objects
         self._failure: str | None = None
+        self._current: UnderWay | None = None
+        self._numbers = 0  # batches of the current object that were handed out
+        self._open: set[UnderWay] = set()
+        self._held = self._publishing = 0
+        self._room = asyncio.Event()
 
     async def run(self) -> None:
-        with Journal(self.job.root) as journal:
-            job, progress = self.job, self.report.progress
-            items = share(job.request, self.objects, job.instance, job.instances)
-            progress.objects_total, progress.bytes_total = journal.plan(items)
-            done = self._resume(journal)
-            self.options = await self._choose()
-            self.report.begin(self.options)
-            self.room = asyncio.Semaphore(2 * self.options.concurrency)
-            self.sender = Sender(job.addresses, self.options, Processing.of(job.request))
-            ticker = asyncio.create_task(self._tick())
-            try:
-                left = (item for item in journal.items() if item.key not in done)
-                await self._all(left, journal)
-            finally:
-                ticker.cancel()
-                self.sender.close()
-                self.report.look(last=True)
+        job, progress = self.job, self.report.progress
+        with Journal(job.root, Share(job.instance, job.instances)) as journal:
+            self._journal = journal
+            plan = inputs.items(job.request, self._objects)
+            progress.objects_total, progress.bytes_total = await asyncio.to_thread(journal.plan, plan)
+            self._done = bytearray(progress.objects_total)
+            self._resume()
+            self._items = (each for each in journal.items() if self._done[each[0]] == _TODO)
+            self._options = await self._choose()
+            self.report.begin(self._options)
+            await self._drive()
+            if job.request.get("DataCaptureConfig"):
+                await asyncio.to_thread(self._capture)
         if self._failure is not None:
             raise TransferError(self._failure)
 
-    def _resume(self, journal: Journal) -> set[str]:
+    def _resume(self) -> None:
         """The objects that an earlier process finished, and the counts that go with them."""
-        done, progress = set(), self.report.progress
-        for line in journal.finished():
-            done.add(line["key"])
+        progress = self.report.progress
+        for line in self._journal.finished():
             progress.objects += 1
             progress.records += line["records"]
             progress.bytes += line["bytes"]
             progress.skipped += line["skipped"]
-            if line["failure"]:
-                self._fail(line["failure"])
-        return done
+            self._note(line["item"], line["failure"])
 
     async def _choose(self) -> Options:
         """`/execution-parameters` need not exist, and counts only where the request says nothing."""
         container = Container(self.job.addresses[0])
+        wrong = ""
         try:
             answer = await container.get("/execution-parameters", _PARAMETERS_TIMEOUT)
-            given = read_parameters(answer.body) if answer.status == 200 else {}
-        except NoAnswer:
-            given = {}
+            given, wrong = read_parameters(answer.body) if answer.status == 200 else ({}, "")
+        except NoAnswer as error:
+            given, wrong = {}, str(error)
         finally:
             container.close()
+        if wrong:
+            self.report.line(f"GET /execution-parameters: {wrong}: ignored.")
         return choose(self.job.request, given)
 
-    async def _all(self, items: Iterator[Item], journal: Journal) -> None:
-        async def work() -> None:
-            for item in items:
-                await self._one(item, journal)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self.options.concurrency, _PARALLEL_OBJECTS)):
-                group.create_task(work())
+    async def _drive(self) -> None:
+        job = self.job
+        stamp = None
+        if (job.request.get("DataCaptureConfig") or {}).get("GenerateInferenceId"):
+            stamp = Stamp(f"{job.account}/{job.region}/{job.request['TransformJobName']}", self._moment)
+        processing = Processing.of(job.request, stamp)
+        self._whole = self._options.whole and processing is None
+        self._sender = Sender(job.addresses, self._options, processing)
+        ticker = asyncio.create_task(self._tick())
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                for _ in range(self._options.concurrency):
+                    self._group.create_task(self._lane())
+        finally:
+            ticker.cancel()
+            self._sender.close()
+            for each in self._open:
+                each.close()
+            self.report.look(last=True)
 
     async def _tick(self) -> None:
         while True:
+            for each in self._open:
+                each.count()
             self.report.look()
             await asyncio.sleep(_LOOK)
 
-    # -- one object ----------------------------------------------------------------
+    @property
+    def _moment(self) -> str:
+        """When the job began, to the second."""
+        return f"{from_text(self.job.started_at):%Y-%m-%dT%H:%M:%SZ}"
 
-    async def _one(self, item: Item, journal: Journal) -> None:
-        run = _Object(self, item)
-        failure = await run.transform()
-        progress = self.report.progress
-        progress.objects += 1
-        progress.bytes += item.size - run.counted
-        text = None if failure is None else f"{failure.kind}: See job logs for more information. {failure.reason}"
-        journal.note(
-            {
-                "key": item.key,
-                "records": run.records,
-                "bytes": item.size,
-                "skipped": run.skipped,
-                "failure": text,
-            }
-        )
-        if text:
-            self._fail(text)
+    # -- lanes ---------------------------------------------------------------------
 
-    def _fail(self, text: str) -> None:
-        self.report.progress.failed += 1
-        self._failure = self._failure or text
+    async def _lane(self) -> None:
+        while (piece := await self._take()) is not None:
+            run, number, batch = piece
+            if batch is None:
+                await whole.transform(run, self._objects, self.job.addresses, self._options)
+                self._finish(run)
+                continue
+            answer: bytes | BatchFailed
+            try:
+                answer = await self._sender.send(batch, run.where, run.skip)
+            except BatchFailed as error:
+                answer = error
+            self._held -= run.answered(number, answer)
+            self._room.set()
+            if run.is_finished:
+                self._finish(run)
 
+    async def _take(self) -> Piece | None:
+        """The next batch, when there is room for its answer; None when there is no more to do."""
+        while True:
+            while self._held >= 2 * self._options.concurrency or self._publishing >= _PUBLISHING:
+                self._room.clear()
+                await self._room.wait()
+            run = self._current or self._begin()
+            if run is None:
+                return None
+            if self._whole and run.failure is None:
+                self._current = None
+                return Piece(run, 0, None)
+            batch = run.next()
+            if batch is not None:
+                self._held += 1
+                self._numbers += 1
+                return Piece(run, self._numbers - 1, batch)
+            self._current = None
+            if run.is_finished:
+                self._finish(run)
 
-class _Object:
-    def __init__(self, driver: Driver, item: Item) -> None:
-        self._driver = driver
-        self._item = item
-        self._where = f"{item.bucket}/{item.key}"
-        self.records = self.skipped = self.counted = 0
+    def _begin(self) -> UnderWay | None:
+        """The next object."""
+        found = next(self._items, None)
+        if found is None:
+            return None
+        number, item = found
+        run = UnderWay(item, number, self.job.request["TransformOutput"], self._options, self.report)
+        self._open.add(run)
+        run.open(self._objects)
+        self._current, self._numbers = run, 0
+        return run
 
-    async def transform(self) -> Failure | None:
-        """Publishes the output, or says why there is none."""
-        driver, item = self._driver, self._item
-        request = driver.job.request
-        bucket, _ = split_uri(request["TransformOutput"]["S3OutputPath"])
-        kind = request["TransformOutput"].get("Accept") or "binary/octet-stream"
+    def _finish(self, run: UnderWay) -> None:
+        self._publishing += 1
+        self._group.create_task(self._publish(run))
+
+    async def _publish(self, run: UnderWay) -> None:
+        publishing = asyncio.ensure_future(asyncio.to_thread(run.publish))
         try:
-            with driver.objects.open(item.bucket, item.key) as source:
-                writer = driver.objects.put_stream(bucket, item.target, kind)
-                try:
-                    await self._stream(source, writer)
-                    await asyncio.to_thread(writer.commit)
-                finally:
-                    writer.cancel()
-        except BatchFailed as error:
-            return self._failed(error.kind, error.error)
-        except BadRecord as error:
-            return self._failed("ClientError", _error(error.record, error.why))
-        except _NOT_GZIP as error:
-            return self._failed("ClientError", _error(self.records + 1, f"the object is not whole gzip ({error})"))
+            await asyncio.shield(publishing)
+        except asyncio.CancelledError:
+            await asyncio.wait((publishing,))  # a thread cannot be stopped: what it writes must not be taken away
+            publishing.exception()
+            raise
+        self._journal.note(run.finish())
+        self._open.discard(run)
+        self._publishing -= 1
+        self._room.set()
+        self._note(run.number, run.failure)
+
+    def _note(self, number: int, failure: str | None) -> None:
+        self._done[number] = _FAILED if failure else _WRITTEN
+        if failure:
+            self.report.progress.failed += 1
+            self._failure = self._failure or failure
+
+    # -- capture -------------------------------------------------------------------
+
+    def _capture(self) -> None:
+        try:
+            began = from_text(self.job.started_at)
+            capture.write(self._objects, self.job.request, self._written, began, self.job.instance)
         except NotFound as error:
-            return self._failed("ClientError", _error(1, f"{error}"))
-        return None
+            raise TransferError(f"ClientError: DataCaptureConfig: {error}.") from None
 
-    async def _stream(self, source: BinaryIO, writer: ObjectWriter) -> None:
-        driver, options = self._driver, self._driver.options
-        content = cast(BinaryIO, gzip.GzipFile(fileobj=source)) if options.gzip else source
-        pending: Pending = deque()
-        try:
-            for batch in split(content, options.split, multi=options.multi, limit=options.megabytes << 20):
-                while driver.room.locked() and pending:
-                    await self._write(pending, writer)
-                await driver.room.acquire()
-                pending.append((asyncio.create_task(driver.sender.send(batch, self._skip)), batch))
-                while pending and pending[0][0].done():
-                    await self._write(pending, writer)
-                if not options.gzip:
-                    self._count(source.tell())
-            while pending:
-                await self._write(pending, writer)
-        finally:
-            await self._give_up(pending)
-
-    async def _write(self, pending: Pending, writer: ObjectWriter) -> None:
-        """The answer of the first batch that is under way."""
-        task, batch = pending[0]
-        data = task.result() if task.done() else await task
-        pending.popleft()
-        self._driver.room.release()
-        writer.write(data)
-        self.records += batch.records
-        self._driver.report.progress.records += batch.records
-
-    async def _give_up(self, pending: Pending) -> None:
-        tasks: Sequence[asyncio.Task[bytes]] = [task for task, _ in pending]
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError, BatchFailed):
-                await task
-            self._driver.room.release()
-
-    def _count(self, position: int) -> None:
-        position = min(position, self._item.size)
-        self._driver.report.progress.bytes += position - self.counted
-        self.counted = position
-
-    def _skip(self, error: BatchFailed) -> None:
-        self.skipped += 1
-        self._driver.report.progress.skipped += 1
-        self._driver.report.failed(self._where, error.kind, error.error)
-
-    def _failed(self, kind: str, error: Mapping[str, Any]) -> Failure:
-        self._driver.report.failed(self._where, kind, error)
-        return Failure(kind, f"s3://{self._where}, {place(error)}: {error['reason']}")
-
-
-def _error(record: int, reason: str) -> Mapping[str, Any]:
-    return {"record": record, "records": 1, "reason": reason, "status": None, "request": "", "response": ""}
+    def _written(self) -> Iterator[Item]:
+        return (item for number, item in self._journal.items() if self._done[number] == _WRITTEN)

@@ -1,11 +1,9 @@
 """Which objects a job reads, and what each becomes (contract C.5). Changes nothing.
 
-    s3://b/in/  in/dataset01/data.csv   -> OUT/dataset01/data.csv.out
-    s3://b/in   in/dataset01/data.csv   -> OUT/dataset01/data.csv.out    the prefix names the folder
-    s3://b/in/d in/dataset01/data.csv   -> OUT/dataset01/data.csv.out    it is cut at its last slash
-    manifest    its suffix              -> OUT/suffix.out
-
-Instance i of n reads every n-th key, from the i-th on, in the order of keys.
+s3://b/in/  in/dataset01/data.csv   -> OUT/dataset01/data.csv.out
+s3://b/in   in/dataset01/data.csv   -> OUT/dataset01/data.csv.out    the prefix names the folder
+s3://b/in/d in/dataset01/data.csv   -> OUT/dataset01/data.csv.out    it is cut at its last slash
+manifest    its suffix              -> OUT/suffix.out
 """
 
 from __future__ import annotations
@@ -66,14 +64,18 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def share(request: Mapping[str, Any], objects: ObjectStore, instance: int, instances: int) -> Iterator[Item]:
-    """What one instance does. Raises TransferError when there is nothing at all, or a manifest cannot be read."""
-    number = -1
-    for number, item in enumerate(_items(request, objects)):
-        if number % instances == instance:
+def items(request: Mapping[str, Any], objects: ObjectStore) -> Iterator[Item]:
+    """What the job does, in the order of keys. Raises TransferError when that is nothing, or a manifest cannot be read,
+    or the bucket has gone."""
+    source = request["TransformInput"]["DataSource"]["S3DataSource"]
+    found = False
+    try:
+        for item in _items(request, objects):
+            found = True
             yield item
-    if number < 0:
-        source = request["TransformInput"]["DataSource"]["S3DataSource"]
+    except NotFound as error:
+        raise TransferError(f"ClientError: {source['S3Uri']} cannot be listed: {error}.") from None
+    if not found:
         raise TransferError(f"ClientError: No S3 objects found under S3 URL {source['S3Uri']}. Check the prefix.")
 
 

@@ -8,13 +8,17 @@ from typing import Any, Final
 
 import orjson
 
+from sagewright.batch.splitting import NONE
 from sagewright.store.kinds.transform_job import ON_ERROR, SKIP
 
-_PARAMETERS: Final = ("MaxConcurrentTransforms", "BatchStrategy", "MaxPayloadInMB")
+_LIMITS: Final = (("MaxConcurrentTransforms", 1, 1000), ("MaxPayloadInMB", 0, 100))
+_STRATEGIES: Final = ("MULTI_RECORD", "SINGLE_RECORD")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
+    """`megabytes` 0 is no limit."""
+
     concurrency: int
     megabytes: int
     multi: bool
@@ -24,44 +28,66 @@ class Options:
     gzip: bool
     lines: bool  # AssembleWith Line
     skip: bool
-    headers: str
+    content_type: str
+    accept: str
 
     @property
     def strategy(self) -> str:
-        return "MULTI_RECORD" if self.multi else "SINGLE_RECORD"
+        return _STRATEGIES[0] if self.multi else _STRATEGIES[1]
+
+    @property
+    def limit(self) -> int | None:
+        """Bytes of one request; None is any number."""
+        return self.megabytes << 20 or None
+
+    def headers(self, content_type: str, *, last: bool) -> str:
+        """Whole lines. Accept is for whoever makes the answer: the last container."""
+        lines = (("Content-Type", content_type), ("Accept", self.accept if last else ""))
+        return "".join(f"{name}: {value}\r\n" for name, value in lines if value)
+
+    @property
+    def whole(self) -> bool:
+        """One request per object, whatever its size."""
+        return self.limit is None and (self.multi or self.split == NONE)
 
 
-def read_parameters(body: bytes) -> Mapping[str, Any]:
-    """What GET /execution-parameters answered, as far as it can be believed."""
+def read_parameters(body: bytes) -> tuple[Mapping[str, Any], str]:
+    """What GET /execution-parameters answered, as far as it can be believed, and what is wrong with the rest."""
     try:
         given = orjson.loads(body)
-    except ValueError:
-        return {}
+    except ValueError as error:
+        return {}, f"it is not JSON ({error})"
     if not isinstance(given, dict):
-        return {}
-    found = {name: given[name] for name in _PARAMETERS if name in given}
-    if found.get("BatchStrategy") not in {"MULTI_RECORD", "SINGLE_RECORD"}:
-        found.pop("BatchStrategy", None)
-    for name, most in (("MaxConcurrentTransforms", 1000), ("MaxPayloadInMB", 100)):
-        if not (isinstance(found.get(name), int) and 1 <= found[name] <= most):
-            found.pop(name, None)
-    return found
+        return {}, "it is not a JSON object"
+    found, wrong = dict[str, Any](), list[str]()
+    if "BatchStrategy" in given:
+        if given["BatchStrategy"] in _STRATEGIES:
+            found["BatchStrategy"] = given["BatchStrategy"]
+        else:
+            wrong.append(f"BatchStrategy is not {' or '.join(_STRATEGIES)}")
+    for name, least, most in _LIMITS:
+        value = given.get(name)
+        if type(value) is int and least <= value <= most:
+            found[name] = value
+        elif name in given:
+            wrong.append(f"{name} is not a whole number from {least} to {most}")
+    return found, "; ".join(wrong)
 
 
 def choose(request: Mapping[str, Any], container: Mapping[str, Any]) -> Options:
     source, output = request["TransformInput"], request["TransformOutput"]
     client = request.get("ModelClientConfig") or {}
     strategy = request.get("BatchStrategy") or container.get("BatchStrategy") or "MULTI_RECORD"
-    types = (("Content-Type", source.get("ContentType")), ("Accept", output.get("Accept")))
     return Options(
         concurrency=request.get("MaxConcurrentTransforms") or container.get("MaxConcurrentTransforms") or 1,
-        megabytes=request.get("MaxPayloadInMB") or container.get("MaxPayloadInMB") or 6,
+        megabytes=request.get("MaxPayloadInMB", container.get("MaxPayloadInMB", 6)),
         multi=strategy in {"MultiRecord", "MULTI_RECORD"},
         timeout=float(client.get("InvocationsTimeoutInSeconds", 600)),
         retries=client.get("InvocationsMaxRetries", 3),
-        split=source.get("SplitType", "None"),
+        split=source.get("SplitType", NONE),
         gzip=source.get("CompressionType", "None") == "Gzip",
         lines=output.get("AssembleWith", "None") == "Line",
         skip=(request.get("Environment") or {}).get(ON_ERROR) == SKIP,
-        headers="".join(f"{name}: {value}\r\n" for name, value in types if value),
+        content_type=source.get("ContentType", ""),
+        accept=output.get("Accept", ""),
     )

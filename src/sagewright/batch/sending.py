@@ -1,6 +1,7 @@
 """One batch through the container, or through each of a pipeline's: time limits, retries, filters, bad records.
 
-Owns: what a failed batch means, looking for the bad record in it. Does not own: order, output (`driver`).
+Owns: what a failed batch means, looking for the bad record in it. Does not own: order, output (`objects`), requests
+that are not held (`whole`).
 """
 
 from __future__ import annotations
@@ -28,31 +29,36 @@ class BatchFailed(Exception):
         self.error = error
 
 
+Bad = Callable[[BatchFailed], None]
+
+
 class Sender:
+    """Of one process. `send` may run several times at once; how often is the caller's business."""
+
     def __init__(self, addresses: Sequence[str], options: Options, processing: Processing | None) -> None:
         self._containers = [Container(address) for address in addresses]
         self._options = options
         self._processing = processing
-        self._permits = asyncio.Semaphore(options.concurrency)
+        self._headers = options.headers(options.content_type, last=len(self._containers) == 1)
 
     def close(self) -> None:
         for each in self._containers:
             each.close()
 
-    async def send(self, batch: Batch, bad: Callable[[BatchFailed], None]) -> bytes:
-        """The output for the batch. Raises BatchFailed; where bad records are skipped, `bad` is told each instead."""
+    async def send(self, batch: Batch, where: str, bad: Bad) -> bytes:
+        """The output for the batch of the object `where`. Raises BatchFailed; where bad records are skipped, `bad` is
+        told each instead."""
+        if not self._options.skip:
+            return await self._transform(batch, where, self._options.retries)
         try:
-            async with self._permits:
-                return await self._transform(batch, self._options.retries)
+            return await self._transform(batch, where, self._options.retries if batch.records == 1 else 0)
         except BatchFailed as error:
-            if not self._options.skip:
-                raise
             if batch.records == 1:
                 bad(error)
                 return b""
-        return await self._parts(batch, bad)
+        return await self._parts(batch, where, bad)
 
-    async def _parts(self, batch: Batch, bad: Callable[[BatchFailed], None]) -> bytes:
+    async def _parts(self, batch: Batch, where: str, bad: Bad) -> bytes:
         """Halve it until the bad record stands alone."""
         records = splitting.records(batch.data, self._options.split)
         middle = len(records) // 2
@@ -60,46 +66,62 @@ class Sender:
             Batch(b"".join(records[:middle]), batch.first, middle),
             Batch(b"".join(records[middle:]), batch.first + middle, len(records) - middle),
         )
-        return b"".join([await self.send(half, bad) for half in halves])
+        return b"".join([await self.send(half, where, bad) for half in halves])
 
-    async def _transform(self, batch: Batch, retries: int) -> bytes:
-        try:
-            body = self._processing.before(batch.data) if self._processing else batch.data
-            answer = await self._asked(batch, body, retries)
-            output = self._processing.after(batch.data, answer.body) if self._processing else answer.body
-        except Mismatch as error:
-            raise _failed("ClientError", batch, str(error)) from None
+    async def _transform(self, batch: Batch, where: str, retries: int) -> bytes:
+        processing = self._processing
+        if processing is None:
+            output = (await self._asked(batch, batch.data, retries)).body
+        else:
+            try:
+                body = processing.before(batch.data)
+                answer = await self._asked(batch, body, retries)
+                output = processing.after(batch, answer.body, where)
+            except Mismatch as error:
+                raise _mismatched(batch, error, self._options.split) from None
         return output + b"\n" if self._options.lines and not output.endswith(b"\n") else output
 
     async def _asked(self, batch: Batch, body: bytes, retries: int) -> Answer:
-        for attempt in range(retries + 1):
-            if attempt:
-                await asyncio.sleep(_PAUSE * 2 ** (attempt - 1))
+        """The first good answer."""
+        attempt = 0
+        while True:
             try:
                 answer = await self._through(body)
             except NoAnswer as error:
-                failure = _failed("AlgorithmError", batch, str(error))
-                continue
-            if 200 <= answer.status < 300:
-                return answer
-            told = answer.body[:HEAD].decode("utf-8", "replace")
-            kind = "ClientError" if 400 <= answer.status < 500 else "AlgorithmError"
-            failure = _failed(kind, batch, f"the model answered {answer.status}: {told}", answer.status, told)
-        raise failure
+                failure = failed("AlgorithmError", batch, str(error))
+            else:
+                if 200 <= answer.status < 300:
+                    return answer
+                failure = refused(batch, answer.status, answer.body)
+            if attempt == retries:
+                raise failure
+            await pause(attempt)
+            attempt += 1
 
     async def _through(self, body: bytes) -> Answer:
         """Each container of a pipeline gets what the one before it answered."""
-        first, *others = self._containers
-        answer = await first.post("/invocations", self._options.headers, body, self._options.timeout)
-        for each in others:
+        options, containers = self._options, self._containers
+        answer = await containers[0].post("/invocations", self._headers, body, options.timeout)
+        for each in containers[1:]:
             if not 200 <= answer.status < 300:
                 break
-            headers = f"Content-Type: {answer.content_type}\r\n" if answer.content_type else ""
-            answer = await each.post("/invocations", headers, answer.body, self._options.timeout)
+            headers = options.headers(answer.content_type, last=each is containers[-1])
+            answer = await each.post("/invocations", headers, answer.body, options.timeout)
         return answer
 
 
-def _failed(kind: str, batch: Batch, reason: str, status: int | None = None, response: str = "") -> BatchFailed:
+async def pause(attempt: int) -> None:
+    """Before the retry that follows attempt number `attempt`, from 0."""
+    await asyncio.sleep(_PAUSE * 2**attempt)
+
+
+def refused(batch: Batch, status: int, body: bytes) -> BatchFailed:
+    told = body[:HEAD].decode("utf-8", "replace")
+    kind = "ClientError" if 400 <= status < 500 else "AlgorithmError"
+    return failed(kind, batch, f"the model answered {status}: {told}", status, told)
+
+
+def failed(kind: str, batch: Batch, reason: str, status: int | None = None, response: str = "") -> BatchFailed:
     error = {
         "record": batch.first,
         "records": batch.records,
@@ -109,3 +131,13 @@ def _failed(kind: str, batch: Batch, reason: str, status: int | None = None, res
         "response": response,
     }
     return BatchFailed(kind, error)
+
+
+def _mismatched(batch: Batch, error: Mismatch, split: str) -> BatchFailed:
+    """It is one record's fault when the error knows which."""
+    if error.record is not None and batch.records > 1:
+        numbered = [each for each in enumerate(splitting.records(batch.data, split)) if each[1].strip()]
+        if error.record < len(numbered):
+            number, record = numbered[error.record]
+            batch = Batch(record, batch.first + number, 1)
+    return failed("ClientError", batch, str(error))

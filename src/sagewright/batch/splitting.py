@@ -20,7 +20,9 @@ NONE, LINE, RECORD_IO, TF_RECORD = "None", "Line", "RecordIO", "TFRecord"
 _MAGIC: Final = 0xCED7230A
 _MAGIC_BYTES: Final = struct.pack("<I", _MAGIC)
 _LENGTH: Final = (1 << 29) - 1  # the upper three bits say which part of a record it is
-_WHOLE, _FIRST, _LAST = 0, 1, 3
+_WHOLE, _LAST = 0, 3
+_PIECE: Final = 1 << 20  # bytes of an object that is not held
+_NO_LIMIT: Final = 1 << 62
 
 
 class Batch(NamedTuple):
@@ -43,14 +45,35 @@ class BadRecord(Exception):
 Frame = tuple[bytes, bytes]  # a record as it lies in the object, and its content
 
 
-def split(source: BinaryIO, kind: str, *, multi: bool, limit: int) -> Iterator[Batch]:
-    """The batches of one object, in order; each has at most `limit` bytes. Raises BadRecord."""
+def split(source: BinaryIO, kind: str, *, multi: bool, limit: int | None) -> Iterator[Batch]:
+    """The batches of one object, in order; each has at most `limit` bytes, if that is given. Raises BadRecord."""
+    if limit is None and kind in {NONE, LINE} and (multi or kind == NONE):
+        return _held(source, kind)
+    limit = limit or _NO_LIMIT
     if kind == LINE:
         return _packed_lines(source, limit) if multi else _single_lines(source, limit)
     if kind == NONE:
         return _whole(source, limit)
     read = _record_io if kind == RECORD_IO else _tf_record
     return _packed_frames(source, read, limit) if multi else _single_frames(source, read, limit)
+
+
+def pieces(source: BinaryIO, kind: str) -> Iterator[tuple[bytes, int]]:
+    """The object as it lies there, piece by piece, and how many records end in each. Raises BadRecord."""
+    if kind == NONE:
+        yield from ((data, 0) for data in iter(lambda: source.read(_PIECE), b""))
+        yield b"", 1
+    elif kind == LINE:
+        last = b"\n"
+        while data := source.read(_PIECE):
+            yield data, data.count(b"\n")
+            last = data[-1:]
+        if last != b"\n":
+            yield b"", 1
+    else:
+        read = _record_io if kind == RECORD_IO else _tf_record
+        for batch in _packed_frames(source, read, _PIECE, alone=True):
+            yield batch.data, batch.records
 
 
 def records(data: bytes, kind: str) -> Sequence[bytes]:
@@ -66,6 +89,16 @@ def records(data: bytes, kind: str) -> Sequence[bytes]:
 def _unended(data: bytes) -> Sequence[bytes]:
     *ended, last = data.split(b"\n")
     return [*(line + b"\n" for line in ended), last]
+
+
+def _held(source: BinaryIO, kind: str) -> Iterator[Batch]:
+    data = source.read()
+    if data or kind == NONE:
+        yield Batch(data, 1, 1 if kind == NONE else _count(data))
+
+
+def _count(data: bytes) -> int:
+    return data.count(b"\n") + (not data.endswith(b"\n"))
 
 
 def _whole(source: BinaryIO, limit: int) -> Iterator[Batch]:
@@ -93,7 +126,7 @@ def _packed_lines(source: BinaryIO, limit: int) -> Iterator[Batch]:
         probe = source.read(1) if len(data) == limit else b""
         if not probe:
             if data:
-                yield Batch(data, first, data.count(b"\n") + (not data.endswith(b"\n")))
+                yield Batch(data, first, _count(data))
             return
         cut = data.rfind(b"\n") + 1
         if not cut:
@@ -114,13 +147,16 @@ def _single_frames(source: BinaryIO, read: Callable[[BinaryIO, int], Frame | Non
         number += 1
 
 
-def _packed_frames(source: BinaryIO, read: Callable[[BinaryIO, int], Frame | None], limit: int) -> Iterator[Batch]:
+def _packed_frames(
+    source: BinaryIO, read: Callable[[BinaryIO, int], Frame | None], limit: int, *, alone: bool = False
+) -> Iterator[Batch]:
+    """`alone`: a record that is larger goes by itself."""
     first, size, held = 1, 0, list[bytes]()
     while (frame := read(source, first + len(held))) is not None:
         whole = frame[0]
-        if len(whole) > limit:
+        if len(whole) > limit and not alone:
             raise _too_large(first + len(held), limit)
-        if size + len(whole) > limit:
+        if held and size + len(whole) > limit:
             yield Batch(b"".join(held), first, len(held))
             first, size, held = first + len(held), 0, []
         held.append(whole)

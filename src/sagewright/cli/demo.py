@@ -1,5 +1,5 @@
 """`demo`: the whole flow on this machine, now: trains the example in `examples/digits` through the public API,
-deploys it, asks it, and takes it down (`cli.demo_endpoint`).
+deploys it, asks it, and takes it down (`cli.demo_endpoint`), and runs it over a bucket (`cli.demo_batch`).
 
 Uses a server that already runs on the data directory, or starts one and stops it again.
 """
@@ -24,6 +24,7 @@ import sagewright
 from sagewright.app import state
 from sagewright.cli import output, server
 from sagewright.cli.client import Api, plain_errors
+from sagewright.cli.demo_batch import batch_predict
 from sagewright.cli.demo_endpoint import deploy_and_predict
 from sagewright.cli.images import register
 from sagewright.cli.logs import follow_log
@@ -50,6 +51,7 @@ def demo(data: Path | None, docker: bool, base_image: str) -> None:
             role = roles.role_arn(api.settings.account, "/", roles.DEFAULT_ROLE)
             sample = example_folder() / "sample.csv"
             deploy_and_predict(console, api, image=image, artifact=artifact, role=role, sample=sample)
+            batch_predict(console, api, image=image, artifact=artifact, role=role, sample=sample)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The second half of `demo`: the trained model as an endpoint, one prediction, and everything taken down again.
+"""The second part of `demo`: the trained model as an endpoint, one prediction, and everything taken down again.
 
 Owns: the calls of deploying and what is shown meanwhile. Does not own: the training and the server (`cli.demo`).
 """

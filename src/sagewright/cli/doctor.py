@@ -17,7 +17,7 @@ from rich.padding import Padding
 from sagewright.app import state
 from sagewright.app.compose import backends, services
 from sagewright.blobs.streams import LogStreams
-from sagewright.cli import output
+from sagewright.cli import output, setup_checks
 from sagewright.cli.server import data_dir, health
 from sagewright.core.credentials import Keyring
 from sagewright.objects.api import OPERATIONS
@@ -41,7 +41,7 @@ def doctor(data: Path | None, as_json: bool) -> None:
     """Exit code 1 when something that every job needs does not work."""
     folder = data_dir(data)
     capabilities = asyncio.run(_describe(folder))
-    checks = [*_server(folder), *_machine(folder), *_backends(capabilities), *_clients()]
+    checks = [*_server(folder), *_machine(folder), *_backends(capabilities), *_clients(), _docker_name(folder)]
     keyring = Keyring.open(folder.keys)
     known = services(keyring, LogStreams(folder.streams)).values()
     operations = {service.name: sorted(service.operations) for service in known} | {"s3": sorted(OPERATIONS)}
@@ -91,6 +91,8 @@ def _backends(found: list[Capabilities]) -> Iterator[Check]:
             gpus = f", {backend.gpus} GPUs" if backend.gpus else ""
             size = f"{backend.cpus} CPUs, {backend.memory / 2**30:.0f} GiB{gpus}"
             yield Check(f"backend {backend.name}", True, f"{backend.version} ({size}{opt})".strip())
+            if inputs := (backend.details or {}).get("inputs"):
+                yield Check(f"inputs with {backend.name}", True if backend.layers else None, inputs)
         else:
             yield Check(f"backend {backend.name}", None if some else False, "not available", backend.problem)
 
@@ -101,6 +103,12 @@ def _clients() -> Iterator[Check]:
         where = shutil.which(command)
         yield Check(command, True if where else None, where or f"not installed ({purpose})")
     yield Check("botocore", True, metadata.version("botocore"))
+
+
+def _docker_name(folder: DataDir) -> Check:
+    """Whether docker reaches us by AWS's own registry name."""
+    ok, found, fix = setup_checks.describe(folder)
+    return Check("docker push by AWS's name", ok, found, fix)
 
 
 def _print(checks: list[Check], operations: dict[str, list[str]]) -> None:

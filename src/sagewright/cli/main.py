@@ -27,6 +27,9 @@ app = typer.Typer(
 image = typer.Typer(help="Folder images: run a plain folder as an image, no container engine needed.")
 app.add_typer(image, name="image", no_args_is_help=True)
 
+setup = typer.Typer(help="Optional changes to this machine, each with --dry-run and --undo.")
+app.add_typer(setup, name="setup", no_args_is_help=True)
+
 
 def main() -> None:
     """Entry point. An error that we raise on purpose is one line; anything else is a bug and shows itself."""
@@ -34,6 +37,9 @@ def main() -> None:
         app()
     except SagewrightError as error:
         print(f"sagewright: {error}", file=sys.stderr)
+        sys.exit(1)
+    except PermissionError as error:
+        print(f"sagewright: {error.filename} is another user's: {error.strerror}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -100,14 +106,18 @@ def env(
 
 @app.command()
 def jobs(
+    name: Annotated[str | None, typer.Argument(help="One job: all there is to say of it, each bad record too.")] = None,
     data: Data = None,
     as_json: AsJson = False,
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.", min=1, max=100)] = 20,
 ) -> None:
-    """List training jobs, newest first."""
+    """List training and batch transform jobs, newest first; or explain one."""
     from sagewright.cli import jobs as commands
 
-    commands.jobs(data, as_json, limit)
+    if name is not None:
+        commands.job(data, name, as_json)
+    else:
+        commands.jobs(data, as_json, limit)
 
 
 @app.command()
@@ -160,13 +170,13 @@ def token(
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="Name of a training job or an endpoint.")],
+    name: Annotated[str, typer.Argument(help="Name of a job or an endpoint.")],
     data: Data = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
-    job: Annotated[bool, typer.Option("--job", help="The training job, when an endpoint has that name too.")] = False,
+    job: Annotated[bool, typer.Option("--job", help="The job, when an endpoint has that name too.")] = False,
     endpoint: Annotated[bool, typer.Option("--endpoint", help="The endpoint, also when it was deleted.")] = False,
 ) -> None:
-    """Print the log of a training job or an endpoint."""
+    """Print the log of a training job, a batch transform job or an endpoint."""
     from sagewright.cli import logs as commands
 
     if job and endpoint:
@@ -261,3 +271,20 @@ def image_remove(name: Annotated[str, typer.Argument(help="The image's name.")],
     from sagewright.cli import images
 
     images.remove(data, name)
+
+
+@setup.command("docker")
+def setup_docker(
+    name: Annotated[
+        list[str] | None, typer.Option(help="A further registry name: ACCOUNT.dkr.ecr.REGION.amazonaws.com.")
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take back all of it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+    data: Data = None,
+) -> None:
+    """Make `docker push ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME` reach the server here."""
+    from sagewright.cli import setup_docker as command
+
+    if undo and name:
+        raise typer.BadParameter("--undo takes everything back; leave --name out")
+    command.setup(data, name or [], undo=undo, dry_run=dry_run)

@@ -19,7 +19,7 @@ from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import LogState, Seen
 from sagewright.controllers.training_steps import Job
 from sagewright.core.ids import WorkloadId
-from sagewright.workloads.observation import Observation, Phase
+from sagewright.workloads.observation import ExitCause, Observation, Phase
 
 _NOT_YET: Final = LogState(drained=False)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
@@ -70,14 +70,14 @@ def first_failure(job: Job, seen: Seen) -> HostFailure | None:
     for workload in absent(job, seen):
         if workload in job.status.seen:
             tail = seen.logs.get(workload, _NOT_YET).tail
-            return HostFailure(workload, _on_host(job, workload, failure.of_vanished(tail)), drained=True)
+            return HostFailure(workload, on_host(job, workload, failure.of_vanished(tail)), drained=True)
     failed = [each for each in _found(job, seen) if each.phase is Phase.EXITED and not steps.succeeded(each)]
     if not failed:
         return None
     first = min(failed, key=_end)
     logs = seen.logs.get(first.id, _NOT_YET)
     reason = failure.of_exit(first, seen.failure_files.get(first.id, ""), logs.tail)
-    return HostFailure(first.id, _on_host(job, first.id, reason), logs.drained)
+    return HostFailure(first.id, on_host(job, first.id, reason), logs.drained)
 
 
 def started_at(job: Job, seen: Seen) -> datetime:
@@ -99,6 +99,12 @@ def late(job: Job, seen: Seen) -> str:
     return f"{', '.join(missing)} not running yet" if missing else ""
 
 
+def remark(job: Job, seen: Seen) -> str:
+    """What the backend noticed about the image while it ran it; for a status message."""
+    ran = (each for each in _found(job, seen) if steps.started(each) and each.cause is ExitCause.EXIT)
+    return next((each.message for each in ran if each.message), "")
+
+
 def metrics(job: Job, seen: Seen) -> tuple[Mapping[str, Any], ...]:
     """FinalMetricDataList of the job: of each metric, the last value of any host."""
     last: dict[str, Mapping[str, Any]] = {}
@@ -110,7 +116,7 @@ def metrics(job: Job, seen: Seen) -> tuple[Mapping[str, Any], ...]:
     return tuple(last.values())
 
 
-def _on_host(job: Job, workload: WorkloadId, reason: str) -> str:
+def on_host(job: Job, workload: WorkloadId, reason: str) -> str:
     """With one host there is no doubt which."""
     return failure.on_host(reason, job.host(workload).name) if len(job.workloads) > 1 else reason
 

@@ -27,6 +27,7 @@ from typing import Any
 from sagewright.controllers import failure
 from sagewright.controllers import training_attempts as attempts
 from sagewright.controllers import training_hosts as hosts
+from sagewright.controllers import training_pipes as pipes
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import (
     Action,
@@ -115,7 +116,7 @@ class TrainingController:
             workloads=dict.fromkeys(workloads, job.backend),
             backends=starting,
             log_streams=job.log_streams,
-            transfers=() if job.ran else tuple(steps.stage_id(each) for each in workloads),
+            transfers=(*pipes.transfers(job), *(() if job.ran else (steps.stage_id(each) for each in workloads))),
             metric_definitions=dict.fromkeys(workloads, job.metric_definitions),
             failure_files={each: steps.root(self._workloads, each) / "output" / "failure" for each in workloads},
         )
@@ -124,7 +125,7 @@ class TrainingController:
         stages = tuple(steps.stage_id(each) for each in job.workloads)
         return Watch(
             workloads=dict.fromkeys(job.workloads, job.backend),
-            transfers=(*stages, steps.collect_id(job.workloads[0])),
+            transfers=(*stages, *pipes.transfers(job), steps.collect_id(job.workloads[0])),
             folders={each: steps.own_folder(self._workloads, each) for each in job.workloads},
         )
 
@@ -143,7 +144,7 @@ class TrainingController:
             return self._enter(job, seen, now)
         if job.status.giving_up:
             return self._give_up(hosts.noted(job, seen), seen)
-        return self._go_on(hosts.noted(job, seen), seen, now)
+        return pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
 
     def unreachable(self, job: Job, problems: Mapping[BackendName, Problem], now: datetime) -> Decision:
         """Wait and say for what. Give up when waiting is in vain, or has been too long."""
@@ -191,6 +192,7 @@ class TrainingController:
             seen=(),
             exit_code=None,
             backend=job.backend,
+            layered=has is not None and has.layers,
             training_started_at=job.status.training_started_at or to_text(now),
             unreachable_since=None,
             log_epoch=attempts.log_epoch(job, now),
@@ -204,10 +206,9 @@ class TrainingController:
 
     def _go_on(self, job: Job, seen: Seen, now: datetime) -> Decision:
         if job.ran and job.status.unreachable_since is None:
-            job = job.with_status(
-                steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, hosts.late(job, seen))
-            )
-        if failed := hosts.first_failure(job, seen):
+            told = hosts.late(job, seen) or hosts.remark(job, seen)
+            job = job.with_status(steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, told))
+        if failed := pipes.failure(job, seen) or hosts.first_failure(job, seen):
             return self._failed(job, failed, seen, now)
         if attempts.is_interrupted(job, seen, now):
             return self._keep(job, attempts.interrupted(job, now), "the spot job is interrupted", wake_in=NOW)
@@ -266,7 +267,8 @@ class TrainingController:
         if not live:
             return self._exited(job, ending, seen, now)
         status = replace(job.status, ending=ending)
-        status = steps.detailed(status, f"{job.host(first.workload).name} has failed, the others are stopped", now)
+        stopped = "it is stopped" if first.workload in live else "the others are stopped"
+        status = steps.detailed(status, f"{job.host(first.workload).name} has failed, {stopped}", now)
         return self._keep(job, status, "one host has failed", tuple(Stop(job.backend, each) for each in live))
 
     def _give_up(self, job: Job, seen: Seen) -> Decision:
@@ -309,13 +311,13 @@ class TrainingController:
     def _collect(self, job: Job, ending: Mapping[str, Any], now: datetime) -> Decision:
         status = replace(job.status, ending=dict(ending), unreachable_since=None)
         status = steps.enter(status, steps.UPLOADING, steps.UPLOADING_TEXT, now)
-        decision = self._keep(job, status, "uploads", (self._ask.collect(job),))
+        decision = self._keep(job, status, "uploads", self._ask.collect(job))
         return replace(decision, wakes=self._make_room(job))
 
     def _upload(self, job: Job, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:
         state = seen.transfers.get(steps.collect_id(job.workloads[0]))
         if state is None:
-            return self._keep(job, job.status, "uploads", (self._ask.collect(job),))
+            return self._keep(job, job.status, "uploads", self._ask.collect(job))
         if state.phase is TransferPhase.RUNNING:
             status = steps.enter(job.status, steps.UPLOADING, steps.UPLOADING_TEXT, now, steps.progress(state))
             return self._keep(job, self._calmly(job, status, now), "uploading")

@@ -158,6 +158,10 @@ def collect_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.collect")
 
 
+def feed_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.feed")
+
+
 def enter(status: TrainingStatus, secondary: str, message: str, now: datetime, detail: str = "") -> TrainingStatus:
     """Be in `secondary` with `message`. Being there already changes at most the detail.
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from sagewright.controllers.controller import StartTransfer, Submit
 from sagewright.controllers.endpoint_steps import Artifact, artifact, backend_of, image_ref
+from sagewright.core.clock import to_text
 from sagewright.core.ids import BackendName, TransferId, WorkloadId
 from sagewright.store.kinds import transform_job as kind
 from sagewright.store.kinds.endpoint import ContainerPlan, VariantPlan
@@ -133,6 +134,7 @@ def run(job: Job, number: int, addresses: tuple[str, ...], workloads: Path) -> S
         number,
         len(job.status.instances),
         job.data_log(number),
+        job.status.began_at or to_text(job.resource.created_at),
     )
     return StartTransfer(transfer)
 
@@ -170,7 +172,7 @@ def environment(job: Job) -> dict[str, str]:
     request = job.spec.request
     own = {name: value for name, value in (request.get("Environment") or {}).items() if name != kind.ON_ERROR}
     told = {"SAGEMAKER_BATCH": "true", "TRANSFORM_JOB_ARN": kind.job_arn(job.resource.key)}
-    if payload := request.get("MaxPayloadInMB"):
+    if (payload := request.get("MaxPayloadInMB")) is not None:
         told["SAGEMAKER_MAX_PAYLOAD_IN_MB"] = str(payload)
     if strategy := request.get("BatchStrategy"):
         told["SAGEMAKER_BATCH_STRATEGY"] = _STRATEGIES[strategy]

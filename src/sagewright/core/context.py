@@ -30,4 +30,5 @@ class Ctx:
     request_id: RequestId
     base_url: str = ""  # how this client reached us, e.g. http://127.0.0.1:8470
     registry: str = ""  # where our image registry is reached on this machine, e.g. 127.0.0.1:8470
+    registry_url: str = ""  # what ECR's answers call it: http://127.0.0.1:8470, or AWS's own name where docker finds us
     image_names: Path | None = None  # the user's table of images (`services.image_table`)

@@ -20,7 +20,7 @@ from sagewright.core.clock import Clock
 from sagewright.core.context import Ctx
 from sagewright.core.credentials import Keyring
 from sagewright.core.errors import BlobStoreFull, Stale, StoreUnavailable
-from sagewright.core.ids import RequestId, new_request_id
+from sagewright.core.ids import Region, RequestId, new_request_id
 from sagewright.gateway import metrics
 from sagewright.gateway.authentication import Authenticator
 from sagewright.gateway.authorization import authorize
@@ -29,10 +29,12 @@ from sagewright.gateway.clients import is_loopback
 from sagewright.gateway.codecs import codec_of, operation_hint, stand_in
 from sagewright.gateway.hosts import as_path_style
 from sagewright.gateway.landing import landing
+from sagewright.gateway.literal_port import LiteralPort
 from sagewright.registry.api import is_for_registry
 from sagewright.registry.faults import RegistryFault
 from sagewright.services.service import Operation, Service
 from sagewright.settings import Settings
+from sagewright.store.kinds.image import registry_host
 from sagewright.store.resources import Store, Tx
 from sagewright.wire.codec import Call, Codec
 from sagewright.wire.denials import Denied, Family, denial_fault
@@ -76,10 +78,12 @@ class Gateway:
         settings: Settings,
         store_is_local: bool = True,
         registry: Registry | None = None,
+        literal: LiteralPort | None = None,
     ) -> None:
         self._services = services
         self._objects = objects
         self._registry = registry
+        self._literal = literal
         self._store = store
         self._clock = clock
         self._account = settings.account
@@ -115,6 +119,7 @@ class Gateway:
                 request_id=request_id,
                 base_url=f"{request.scheme}://{request.headers.get('host', '')}",
                 registry=self._registry_address,
+                registry_url=self._registry_url(caller.region),
                 image_names=self._image_names,
             )
             if not is_ours:
@@ -154,6 +159,13 @@ class Gateway:
         if _log.isEnabledFor(logging.DEBUG):
             _log_access(request, response.status, "registry", "-", started)
         return response
+
+    def _registry_url(self, region: Region) -> str:
+        """AWS's own name where docker on this machine reaches us by it, so that logins, tags and pushes agree."""
+        name = registry_host(self._account, region)
+        if self._literal is not None and self._literal.answers_to(name):
+            return f"https://{name}"
+        return f"http://{self._registry_address}"
 
     async def _scrape(self, identity: Identity, request: HttpRequest) -> HttpResponse:
         """GET /metrics: without a signature for this machine itself, with one for everybody else."""

@@ -30,7 +30,8 @@ from sagewright.gateway.authority import Authority
 from sagewright.gateway.clients import bridge_addresses, is_loopback, parse_networks
 from sagewright.gateway.front import Front, Frontage
 from sagewright.gateway.http import KEEP_ALIVE, Connection, GatewayHttp
-from sagewright.gateway.turn import HotPath
+from sagewright.gateway.literal_port import LiteralPort
+from sagewright.gateway.turn import ClockLine, HotPath
 from sagewright.gateway.upstream import OuterProxy, Outside
 from sagewright.settings import Settings
 
@@ -67,6 +68,7 @@ class _Shared:
     roster: Roster
     frontage: Frontage
     hot_path: HotPath | None
+    clock_line: ClockLine
 
 
 def run(
@@ -76,11 +78,16 @@ def run(
     authority: Authority,
     *,
     hot_path: HotPath | None = None,
+    literal: LiteralPort | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, in an event loop of its own. `ready` is called once connections are accepted."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve_until_signal(application, listener, settings, authority, hot_path=hot_path, ready=ready))
+        runner.run(
+            _serve_until_signal(
+                application, listener, settings, authority, hot_path=hot_path, literal=literal, ready=ready
+            )
+        )
 
 
 async def serve(
@@ -91,6 +98,7 @@ async def serve(
     stop: asyncio.Event,
     *,
     hot_path: HotPath | None = None,
+    literal: LiteralPort | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until `stop` is set and the requests under way are answered. Takes the listener over and closes it."""
@@ -100,11 +108,13 @@ async def serve(
         await hot_path.open()
     server = await loop.create_server(lambda: Front(shared.frontage, loop), sock=listener, backlog=_BACKLOG)
     bridges = _Bridges(listener.getsockname(), lambda: Front(shared.frontage, loop))
-    background = (
+    background = [
         loop.create_task(_tick(shared, loop)),
         loop.create_task(_prepare(authority, loop)),
         loop.create_task(bridges.follow(loop)),
-    )
+    ]
+    if literal is not None:
+        background.append(loop.create_task(literal.follow(shared.frontage.http)))
     try:
         if ready is not None:
             ready()
@@ -112,6 +122,8 @@ async def serve(
     finally:
         server.close()
         bridges.close()  # for good: a bridge that comes now gets no listener
+        if literal is not None:
+            literal.close()
         await _drain(shared, loop)
         for task in background:
             task.cancel()
@@ -170,6 +182,7 @@ async def _serve_until_signal(
     authority: Authority,
     *,
     hot_path: HotPath | None,
+    literal: LiteralPort | None,
     ready: Callable[[], None] | None,
 ) -> None:
     stop = asyncio.Event()
@@ -177,7 +190,7 @@ async def _serve_until_signal(
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-    await serve(application, listener, settings, authority, stop, hot_path=hot_path, ready=ready)
+    await serve(application, listener, settings, authority, stop, hot_path=hot_path, literal=literal, ready=ready)
 
 
 def _share(
@@ -202,17 +215,18 @@ def _share(
     config.load()
     state = ServerState()
     state.connections = roster = Roster()
-    state.default_headers = _date_header()
+    clock_line = ClockLine(_date())
+    state.default_headers = [(b"date", clock_line.date)]
     outer = OuterProxy.parse(settings.upstream_proxy) if settings.upstream_proxy else None
     frontage = Frontage(
-        http=lambda: GatewayHttp(config, state, loop, hot_path),
+        http=lambda: GatewayHttp(config, state, loop, hot_path, clock_line),
         authority=authority,
         outside=Outside(outer),
         networks=parse_networks(settings.server.proxy_networks),
         connections=roster,
         tasks=state.tasks,
     )
-    return _Shared(state, roster, frontage, hot_path)
+    return _Shared(state, roster, frontage, hot_path, clock_line)
 
 
 async def _prepare(authority: Authority, loop: asyncio.AbstractEventLoop) -> None:
@@ -230,7 +244,8 @@ async def _tick(shared: _Shared, loop: asyncio.AbstractEventLoop) -> None:
     """Once a second: the Date header, and connections that have been silent for too long."""
     while True:
         await asyncio.sleep(1)
-        shared.state.default_headers = _date_header()
+        shared.clock_line.date = _date()
+        shared.state.default_headers = [(b"date", shared.clock_line.date)]
         now = loop.time()
         for connection in list[Connection](shared.roster):
             connection.check(now)
@@ -257,5 +272,5 @@ async def _drain(shared: _Shared, loop: asyncio.AbstractEventLoop) -> None:
         )
 
 
-def _date_header() -> list[tuple[bytes, bytes]]:
-    return [(b"date", formatdate(time.time(), usegmt=True).encode())]
+def _date() -> bytes:
+    return formatdate(time.time(), usegmt=True).encode()

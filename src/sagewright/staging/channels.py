@@ -28,32 +28,53 @@ def plan_input(channel: ChannelInput, transfer: StageInputs, objects: ObjectStor
     known = objects.bucket_exists(bucket, transfer.account)
     if channel.manifest:
         if not known:
-            raise _nothing_found(channel.s3_uri, bucket, transfer)
+            raise nothing_found(channel.s3_uri, bucket, transfer)
         return _plan_manifest(channel, transfer, objects)
     found = list(objects.list(bucket, key)) if known else []
     if not found:
-        raise _nothing_found(channel.s3_uri, bucket, transfer)
+        raise nothing_found(channel.s3_uri, bucket, transfer)
     return plan_channel(channel.channel, bucket, key, sharded(found, channel.shard, channel.shards))
 
 
+def listed_objects(
+    channel: ChannelInput, transfer: StageInputs, objects: ObjectStore
+) -> tuple[str, Iterable[StoredObject]]:
+    """The bucket, and all the channel's objects in it: by key, or as its manifest lists them. Raises TransferError."""
+    bucket, key = split_uri(channel.s3_uri)
+    if not objects.bucket_exists(bucket, transfer.account):
+        raise nothing_found(channel.s3_uri, bucket, transfer)
+    if not channel.manifest:
+        return bucket, objects.list(bucket, key)
+    bucket, wanted, found = _listed(channel, transfer, objects)
+    return bucket, (found[each] for each in wanted)
+
+
 def _plan_manifest(channel: ChannelInput, transfer: StageInputs, objects: ObjectStore) -> ChannelPlan:
+    bucket, wanted, found = _listed(channel, transfer, objects)
+    mine = sharded((found[key] for key in sorted(found, key=os.fsencode)), channel.shard, channel.shards)
+    return plan_files(channel.channel, bucket, ((wanted[each.key], each) for each in mine))
+
+
+def _listed(
+    channel: ChannelInput, transfer: StageInputs, objects: ObjectStore
+) -> tuple[str, dict[str, str], dict[str, StoredObject]]:
+    """The bucket; key → entry, in the manifest's order; key → object."""
     prefix, names = _read_manifest(channel, objects)
     bucket, folder = split_uri(prefix)
     if not bucket or not objects.bucket_exists(bucket, transfer.account):
-        raise _nothing_found(prefix, bucket, transfer)
+        raise nothing_found(prefix, bucket, transfer)
     wanted = {f"{folder}{name}": name for name in names}
-    found = _found(wanted, bucket, objects)
+    found = found_objects(wanted, bucket, objects)
     missing = [key for key in wanted if key not in found]
     if missing:
         raise TransferError(
             f"The manifest {channel.s3_uri} of channel '{channel.channel}' lists {len(missing)} objects that do not "
             f"exist, the first of them s3://{bucket}/{missing[0]}. Upload them, or take them out of the manifest."
         )
-    mine = sharded((found[key] for key in sorted(found, key=os.fsencode)), channel.shard, channel.shards)
-    return plan_files(channel.channel, bucket, ((wanted[each.key], each) for each in mine))
+    return bucket, wanted, found
 
 
-def _found(wanted: Iterable[str], bucket: str, objects: ObjectStore) -> dict[str, StoredObject]:
+def found_objects(wanted: Iterable[str], bucket: str, objects: ObjectStore) -> dict[str, StoredObject]:
     """One listing of what all of them begin with, however many they are."""
     keys = frozenset(wanted)
     pairs = zip(min(keys), max(keys), strict=False)
@@ -88,7 +109,8 @@ def _read_manifest(channel: ChannelInput, objects: ObjectStore) -> tuple[str, li
     return prefix, names
 
 
-def _nothing_found(uri: str, bucket: str, transfer: StageInputs) -> TransferError:
+def nothing_found(uri: str, bucket: str, transfer: StageInputs) -> TransferError:
+    """AWS's sentence (contract A.8)."""
     return TransferError(
         f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the '
         f"bucket exists in the selected region ({transfer.region}), that objects exist under that S3 prefix, and "

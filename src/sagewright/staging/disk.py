@@ -24,10 +24,24 @@ _FICLONE: Final = 0x40049409  # linux/fs.h: share the extents of another file (b
 _CHUNK: Final = 8 * 1024 * 1024  # bytes between two looks at the meter
 _CANNOT_CLONE: Final = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM})
 _CANNOT_RANGE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+_CANNOT_LINK: Final = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _USER_OBJ, _USER, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 _ALL, _READ, _NOBODY = 7, 5, 0xFFFFFFFF
+
+
+def link_file(source: Path, target: str, meter: Meter) -> None:
+    """Another name of the same file, or a copy where there can be none: on another file system, one without links, or
+    when the file has as many names as it may have. Must not exist yet; must not be written to."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _CANNOT_LINK:
+            raise
+        copy_file(source, target, meter)
+        return
+    meter.add(Path(target).stat().st_size)
 
 
 def copy_file(source: Path, target: str, meter: Meter) -> None:
@@ -134,7 +148,8 @@ def set_aside(path: Path, trash: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a folder, opening closed folders first. Symbolic links are removed, never followed.
 
-    Raises PermissionError when something in it belongs to another user, such as root in a container.
+    Raises PermissionError when something in it belongs to another user, such as root in a container, unless it is an
+    empty folder: an overlay leaves one of root's, mode 0000, in its work folder.
     """
     try:
         shutil.rmtree(path)
@@ -152,7 +167,14 @@ def _open_folders(path: Path) -> None:
         for child in (Path(folder, name) for name in names):
             with suppress(OSError):
                 if stat.S_ISDIR(child.lstat().st_mode):
-                    child.chmod(0o700)
+                    _open_folder(child)
+
+
+def _open_folder(folder: Path) -> None:
+    try:
+        folder.chmod(0o700)
+    except PermissionError:
+        folder.rmdir()  # another user's: it can only go, and only if it is empty
 
 
 def refusal(error: OSError | BlobStoreFull, where: Path) -> TransferError:

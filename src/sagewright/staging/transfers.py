@@ -28,12 +28,14 @@ from sagewright.core.errors import BlobStoreFull, NotFound, StoreUnavailable, Tr
 from sagewright.core.ids import TransferId
 from sagewright.staging import disk
 from sagewright.staging.collect import collect
+from sagewright.staging.feeds import Feeds
 from sagewright.staging.meter import Cancelled, Meter
 from sagewright.staging.models import TRASH, ModelFolders
 from sagewright.staging.source import ObjectStore
 from sagewright.staging.stage import stage
 from sagewright.workloads.transfer import (
     CollectOutputs,
+    FeedPipes,
     RunTransform,
     StageInputs,
     StageModel,
@@ -48,6 +50,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 Transform = Callable[[RunTransform, Meter], None]
+_Moving = StageInputs | CollectOutputs | StageModel | RunTransform  # all but what has a process of its own
 
 
 @dataclass(slots=True)
@@ -71,6 +74,7 @@ class LocalTransfers:
         self._trash = folder / ".trash"
         self._boot = _boot_id()
         self._models = ModelFolders(self._boot)
+        self._feeds = Feeds(self._markers)
         self._threads = ThreadPoolExecutor(parallel, "transfer")
         self._transform = transform
         self._transforms = ThreadPoolExecutor(_TRANSFORMS, "transform")
@@ -82,6 +86,9 @@ class LocalTransfers:
         self._clean(self._trash)
 
     def start(self, transfer: Transfer) -> None:
+        if isinstance(transfer, FeedPipes):
+            self._feed(transfer)
+            return
         with self._lock:
             entry = self._entries.get(transfer.id)
             if entry and (entry.ended is None or entry.ended.phase is TransferPhase.DONE):
@@ -94,7 +101,7 @@ class LocalTransfers:
 
     def observe(self, ids: Collection[TransferId]) -> Mapping[TransferId, TransferState]:
         with self._lock:
-            found = {each: self._state(each) for each in ids}
+            found = {each: self._state(each) or self._feeds.state(each) for each in ids}
         return {each: state for each, state in found.items() if state is not None}
 
     def forget(self, ids: Collection[TransferId], root: Path) -> None:
@@ -127,7 +134,16 @@ class LocalTransfers:
 
     # -- running -------------------------------------------------------------
 
-    def _run(self, transfer: Transfer, entry: _Entry) -> None:
+    def _feed(self, feed: FeedPipes) -> None:
+        try:
+            self._feeds.start(feed)
+        except (OSError, TransferError) as error:
+            reason = str(disk.refusal(error, feed.root)) if isinstance(error, OSError) else str(error)
+            with self._lock:
+                self._entries[feed.id] = _Entry(ended=TransferState(feed.id, TransferPhase.FAILED, reason))
+            self._tell(feed.id)
+
+    def _run(self, transfer: _Moving, entry: _Entry) -> None:
         try:
             entry.meter.check()
             ended = self._move(transfer, entry.meter)
@@ -148,7 +164,7 @@ class LocalTransfers:
         entry.ended = ended
         self._tell(transfer.id)
 
-    def _move(self, transfer: Transfer, meter: Meter) -> TransferState:
+    def _move(self, transfer: _Moving, meter: Meter) -> TransferState:
         """Do it, and leave the marker that says so."""
         match transfer:
             case StageInputs():
@@ -194,6 +210,8 @@ class LocalTransfers:
                 entry.meter.cancel()
         for entry in entries:
             self._await(entry)
+        for each in ids:
+            self._feeds.end(each)
         when_ended()
         with self._lock:
             for each in ids:

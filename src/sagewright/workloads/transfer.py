@@ -17,8 +17,23 @@ from sagewright.core.ids import Account, Region, TransferId
 
 
 @dataclass(frozen=True, slots=True)
+class PipeInput:
+    """How a Pipe channel is streamed (container contract A.8).
+
+    `records`: each object, or each attribute, is one RecordIO record. `gunzip`: objects are unpacked on the way.
+    `seed`: of an order that changes with the epoch; None = as listed. `attributes`: the channel's object is an
+    augmented manifest, and these of each of its lines are streamed.
+    """
+
+    records: bool = False
+    gunzip: bool = False
+    seed: int | None = None
+    attributes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelInput:
-    """One File channel fed from S3 (container contract A.8).
+    """One channel fed from S3 (container contract A.8): with files, or through pipes.
 
     `manifest`: `s3_uri` is an object that lists the others; else it is a key prefix. Of the objects, sorted by key,
     this host gets every one whose index modulo `shards` is `shard`.
@@ -29,11 +44,15 @@ class ChannelInput:
     manifest: bool = False
     shard: int = 0
     shards: int = 1
+    pipe: PipeInput | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StageInputs:
     """Make `root` (it becomes /opt/ml) ready: the folder tree, `files`, and every channel's objects.
+
+    `layered`: channels cost no bytes. Their files are hard links to the stored objects, in folders beside `root` (see
+    `workloads.layers`), and have to be mounted over it. Else they are copies in `root` itself.
 
     `files` maps a path relative to `root` to its content. Done means all of it is there; a transfer that was
     cut off leaves nothing that a later one would trust.
@@ -46,6 +65,7 @@ class StageInputs:
     files: Mapping[str, bytes]
     folders: tuple[str, ...]
     channels: tuple[ChannelInput, ...]
+    layered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +108,9 @@ class RunTransform:
     """One instance's share of a batch transform job: objects through its containers, in order, to output objects.
 
     `request` is CreateTransformJob as asked. `addresses` are those of the instance's containers, `instance` is its
-    number of `instances`. `root` keeps what was done: a run that was cut off goes on with the objects not yet written.
-    `log_stream` is the stream for what the driver says.
+    number of `instances`. `root` keeps what was done: a run that was cut off goes on with the objects not yet written;
+    its parent is the same for all instances, and theirs alone. `log_stream` is the stream for what the driver says,
+    `started_at` (`core.clock.to_text`) is when the job began.
     """
 
     id: TransferId
@@ -101,9 +122,19 @@ class RunTransform:
     instance: int
     instances: int
     log_stream: tuple[str, str]
+    started_at: str
 
 
-Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel | RunTransform
+@dataclass(frozen=True, slots=True)
+class FeedPipes:
+    """Feed the Pipe channels of a staged `root`, epoch after epoch, until it is forgotten. It never ends by itself, and
+    goes on while the server is away. FAILED: what the container reads cannot be trusted any more."""
+
+    id: TransferId
+    root: Path
+
+
+Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel | RunTransform | FeedPipes
 
 
 class TransferPhase(StrEnum):

@@ -1,10 +1,11 @@
 """A user's program for the end-to-end tests, for both of its jobs.
 
 train: what it does is told by the hyperparameter behaviour:
-    ok | fail | fail-file | count | sleep | signal | memory | big | s3
-serve: by the variable BEHAVIOUR: echo | slow | fail | die-at-start | never-healthy | wrong-port
+    ok | fail | fail-file | count | sleep | signal | memory | big | s3 | pipe
+serve: by the variable BEHAVIOUR: echo | slow | fail | picky | mortal | env | die-at-start | never-healthy | wrong-port
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -36,6 +37,7 @@ def main() -> int:
         "memory": memory,
         "big": big,
         "s3": s3,
+        "pipe": pipe,
     }[behaviour](parameters)
 
 
@@ -45,7 +47,8 @@ def ok(parameters: dict) -> int:
         for path in sorted((BASE / "input/data" / channel).rglob("*")):
             if path.is_file():
                 print(f"{channel}: {path.name} {path.stat().st_size} bytes", flush=True)
-                path.write_text("a channel is the container's own")
+                if os.access(path, os.W_OK):  # FastFile is read-only
+                    path.write_text("a channel is the container's own")
     print("loss=0.5;", flush=True)
     print("loss=0.25;", flush=True)
     (BASE / "model/model.txt").write_text(json.dumps(parameters))
@@ -119,6 +122,31 @@ def s3(parameters: dict) -> int:
     return 0
 
 
+def pipe(parameters: dict) -> int:
+    """Reads epochs of every Pipe channel to their ends, or `limit` bytes of each; `pause` seconds after each piece."""
+    channels = json.loads((BASE / "input/config/inputdataconfig.json").read_text())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    limit, pause = int(parameters.get("limit", str(1 << 60))), float(parameters.get("pause", "0"))
+    told = {}
+    for epoch in range(int(parameters.get("epochs", "1"))):
+        for channel in sorted(name for name, each in channels.items() if each["TrainingInputMode"] == "Pipe"):
+            path = BASE / f"input/data/{channel}_{epoch}"
+            while not path.exists():
+                time.sleep(0.01)
+            digest, size = hashlib.sha256(), 0
+            with path.open("rb", buffering=0) as stream:
+                while size < limit and (piece := stream.read(min(1 << 16, limit - size))):
+                    digest.update(piece)
+                    size += len(piece)
+                    if size == len(piece):
+                        print(f"reading {channel}_{epoch}", flush=True)
+                    time.sleep(pause)
+            told[path.name] = [size, digest.hexdigest()]
+            print(f"read {path.name}: {size} bytes", flush=True)
+    (BASE / "model/read.json").write_text(json.dumps(told))
+    return 0
+
+
 def serve(behaviour: str) -> int:
     """A model server of the standard library. Its model is whatever /opt/ml/model/model.txt says."""
     path = BASE / "model/model.txt"
@@ -129,7 +157,10 @@ def serve(behaviour: str) -> int:
         return 7
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     handler = type("Handler", (Handler,), {"behaviour": behaviour, "model": model})
-    Models(("0.0.0.0", 9999 if behaviour == "wrong-port" else 8080), handler).serve_forever()
+    Models(
+        ("0.0.0.0", 9999 if behaviour == "wrong-port" else int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))),
+        handler,
+    ).serve_forever()
     return 0
 
 
@@ -157,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, b"")
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.body()
         asked = dict(
             pair.split("=", 1)
             for pair in self.headers.get("X-Amzn-SageMaker-Custom-Attributes", "").split(",")
@@ -168,6 +199,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.behaviour == "picky" and b"bad" in body:
             self.answer(400, b"cannot convert 'bad' to a number")
             return
+        if self.behaviour == "mortal" and b"die" in body:
+            print("the weights became NaN", flush=True)
+            os._exit(3)
         if self.behaviour == "slow":
             time.sleep(0.2)
         time.sleep(float(asked.get("sleep", "0")))
@@ -178,6 +212,16 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(500, b"a tensor has the wrong shape")
         else:
             self.answer(int(asked.get("status", "200")), body)
+
+    def body(self) -> bytes:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
 
     def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)

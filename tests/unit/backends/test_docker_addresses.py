@@ -30,6 +30,7 @@ FACTS = Facts(
     gpu_runtime="",
     log_driver="local",
     podman=False,
+    native=True,
     direct=True,
     selinux=False,
     emulated=None,

@@ -9,6 +9,7 @@ import pytest
 from sagewright.core.ids import Account, Region, TransferId
 from sagewright.staging.transfers import LocalTransfers
 from sagewright.workloads.transfer import ChannelInput, CollectOutputs, StageInputs, TransferPhase, TransferState
+from suites.pipes import FEED, Fed
 from suites.plain_objects import PlainObjects
 
 ACCOUNT, REGION = Account("000000000000"), Region("us-east-1")
@@ -62,3 +63,9 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
     made.transfers.close()
+
+
+@pytest.fixture
+def fed(bench: Bench) -> Iterator[Fed]:
+    yield Fed(bench.root, lambda: bench.transfers, bench.inputs(), bench.ended)
+    bench.transfers.forget([FEED], bench.own)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from sagewright.core.ids import BackendName
+from sagewright.workloads.backend import Capabilities
+
 _MACHINES: Final[Mapping[str, str]] = {"x86_64": "amd64", "aarch64": "arm64"}
 _RUNS_ON: Final[Mapping[str, frozenset[str]]] = {  # machine → image architectures that its own instruction set runs
     "amd64": frozenset({"amd64", "386"}),
@@ -21,8 +24,8 @@ _INTERPRETERS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`direct`: containers' own addresses can be reached from here. `emulated`: other architectures it can run;
-    None = it cannot be known from here, so nothing is refused."""
+    """`native`: containers run on this machine's own kernel. `direct`: their own addresses can be reached from here.
+    `emulated`: other architectures it can run; None = it cannot be known from here, so nothing is refused."""
 
     version: str
     architecture: str  # as in image manifests: amd64, arm64
@@ -32,6 +35,7 @@ class Facts:
     gpu_runtime: str
     log_driver: str
     podman: bool
+    native: bool
     direct: bool
     selinux: bool
     emulated: frozenset[str] | None
@@ -42,6 +46,17 @@ class Facts:
         """What a user may want to know besides."""
         told = {"engine": "podman" if self.podman else "docker", "system": self.system, "log driver": self.log_driver}
         return {**told, "gpu": self.gpu_runtime} if self.gpu_runtime else told
+
+    def capabilities(self, name: BackendName) -> Capabilities:
+        return Capabilities(
+            name,
+            available=True,
+            version=self.version,
+            cpus=self.cpus,
+            memory=self.memory,
+            gpus=self.gpus,
+            details=self.details,
+        )
 
     def runs(self, architecture: str) -> bool:
         own = _RUNS_ON.get(self.architecture, frozenset({self.architecture}))
@@ -77,9 +92,8 @@ def image_of(found: Mapping[str, Any]) -> Image:
 
 def facts_of(version: Mapping[str, Any], info: Mapping[str, Any], *, local: bool) -> Facts:
     system = info.get("OperatingSystem") or ""
-    virtual = any(name in system for name in _VIRTUAL) or info.get("Name") in ("colima", "orbstack")
     podman = any("Podman" in part.get("Name", "") for part in version.get("Components") or ())
-    native = local and not virtual
+    native = local and not is_virtual(info) and Path("/proc/version").exists()
     machine = version.get("Arch") or info.get("Architecture") or ""
     drivers = (info.get("Plugins") or {}).get("Log") or ()
     return Facts(
@@ -91,11 +105,18 @@ def facts_of(version: Mapping[str, Any], info: Mapping[str, Any], *, local: bool
         gpu_runtime=_gpu_runtime(info),
         log_driver="local" if "local" in drivers else "json-file",
         podman=podman,
-        direct=native and Path("/proc/version").exists() and "name=rootless" not in _security(info),
+        native=native,
+        direct=native and "name=rootless" not in _security(info),
         selinux=any("name=selinux" in option for option in info.get("SecurityOptions") or ()),
         emulated=_emulated() if native else None,
         system=system,
     )
+
+
+def is_virtual(info: Mapping[str, Any]) -> bool:
+    """Whether the engine has a virtual machine of its own: neither files nor names nor loopback are this machine's."""
+    system = info.get("OperatingSystem") or ""
+    return any(name in system for name in _VIRTUAL) or info.get("Name") in ("colima", "orbstack")
 
 
 def _security(info: Mapping[str, Any]) -> str:

@@ -150,7 +150,7 @@ def _view(ctx: Ctx, repository: Repository) -> dict[str, Any]:
         "repositoryArn": repository_arn(repository),
         "registryId": repository.account,
         "repositoryName": repository.name,
-        "repositoryUri": f"{ctx.registry}/{repository.name}",
+        "repositoryUri": f"{ctx.registry_url.partition('://')[2]}/{repository.name}",
         "createdAt": repository.created_at,
         "imageTagMutability": settings.get("imageTagMutability", "MUTABLE"),
         "imageScanningConfiguration": {

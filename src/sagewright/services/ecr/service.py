@@ -28,7 +28,7 @@ def service(keyring: Keyring, secret: bytes) -> Service:
         one = {
             "authorizationToken": base64.b64encode(f"{registry_tokens.USER}:{password}".encode()).decode(),
             "expiresAt": ctx.now + registry_tokens.LIFE,
-            "proxyEndpoint": f"http://{ctx.registry}",
+            "proxyEndpoint": ctx.registry_url,
         }
         return {"authorizationData": [one for _ in request.get("registryIds") or (ctx.account,)]}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sagewright.core.context import Ctx
@@ -23,22 +23,16 @@ def check(ctx: Ctx, tx: Tx, request: Request) -> None:
             raise validation(f"InputDataConfig has two channels named '{name}'. Give each channel its own name.")
         if name in {".", ".."}:
             raise validation(f"'{name}' cannot be a channel name: it would not be a folder of its own.")
+    _check_pipes(request, channels)
     for channel in channels:
         _check_channel(ctx, tx, request, channel)
 
 
 def _check_channel(ctx: Ctx, tx: Tx, request: Request, channel: Mapping[str, Any]) -> None:
     name = channel["ChannelName"]
-    mode = channel.get("InputMode", request["AlgorithmSpecification"]["TrainingInputMode"])
-    if mode == "Pipe":
-        raise later(f"Input mode Pipe (channel '{name}')", "Use File or FastFile")
-    if channel.get("CompressionType", "None") != "None":
-        raise validation(
-            f"CompressionType {channel['CompressionType']} of channel '{name}' needs Pipe input mode: in File mode "
-            "objects are delivered as they are stored. Leave CompressionType out."
-        )
-    if channel.get("RecordWrapperType", "None") != "None":
-        raise validation(f"RecordWrapperType of channel '{name}' needs Pipe input mode. Leave it out.")
+    mode = _mode(request, channel)
+    if mode != "Pipe":
+        _check_files(name, mode, channel)
     source = channel["DataSource"].get("S3DataSource")
     if source is None:
         raise later(
@@ -48,14 +42,55 @@ def _check_channel(ctx: Ctx, tx: Tx, request: Request, channel: Mapping[str, Any
     _check_objects(ctx, tx, request["RoleArn"], source, name)
 
 
+def _mode(request: Request, channel: Mapping[str, Any]) -> str:
+    mode: str = channel.get("InputMode", request["AlgorithmSpecification"]["TrainingInputMode"])
+    return mode
+
+
+def _check_pipes(request: Request, channels: Sequence[Mapping[str, Any]]) -> None:
+    """The pipes of a channel lie beside the other channels, as CHANNEL_0, CHANNEL_1 and so on."""
+    piped = [channel["ChannelName"] for channel in channels if _mode(request, channel) == "Pipe"]
+    for name in (channel["ChannelName"] for channel in channels):
+        stem, _, number = name.rpartition("_")
+        if stem in piped and number.isdecimal():
+            raise validation(
+                f"Channel '{name}' has the name of a pipe of channel '{stem}', whose input mode is Pipe. Rename one."
+            )
+
+
+def _check_files(name: str, mode: str, channel: Mapping[str, Any]) -> None:
+    """What only a stream can have."""
+    if channel.get("CompressionType", "None") != "None":
+        raise validation(
+            f"CompressionType {channel['CompressionType']} of channel '{name}' needs Pipe input mode: in {mode} mode "
+            "objects are delivered as they are stored. Leave CompressionType out."
+        )
+    if channel.get("RecordWrapperType", "None") != "None":
+        raise validation(f"RecordWrapperType of channel '{name}' needs Pipe input mode. Leave it out.")
+
+
 def _check_source(name: str, mode: str, source: Mapping[str, Any]) -> None:
     kind = source["S3DataType"]
-    if kind not in {"S3Prefix", "ManifestFile"}:
-        raise later(f"S3DataType {kind} (channel '{name}')", "Use S3Prefix or ManifestFile")
+    if kind not in {"S3Prefix", "ManifestFile", "AugmentedManifestFile"}:
+        raise later(f"S3DataType {kind} (channel '{name}')", "Use S3Prefix, ManifestFile or AugmentedManifestFile")
+    if kind == "AugmentedManifestFile":
+        if mode != "Pipe":
+            raise validation(
+                f"S3DataType AugmentedManifestFile needs Pipe input mode, and channel '{name}' has {mode}. Set the "
+                "channel's InputMode to Pipe, or use S3Prefix or ManifestFile."
+            )
+        if not source.get("AttributeNames"):
+            raise validation(
+                f"Channel '{name}' has an augmented manifest and no AttributeNames. Name the attributes to be "
+                "streamed, in their order."
+            )
+    elif source.get("AttributeNames"):
+        raise validation(
+            f"AttributeNames of channel '{name}' needs S3DataType AugmentedManifestFile, and it is {kind}. Leave them "
+            "out."
+        )
     if mode == "FastFile" and kind != "S3Prefix":
         raise validation(f"FastFile input mode takes S3Prefix only, and channel '{name}' has {kind}. Use File.")
-    if source.get("InstanceGroupNames"):
-        raise validation(f"Channel '{name}' names instance groups, and ResourceConfig has none. Leave them out.")
 
 
 def _check_objects(ctx: Ctx, tx: Tx, role: str, source: Mapping[str, Any], channel: str) -> None:

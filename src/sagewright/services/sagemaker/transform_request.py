@@ -11,7 +11,6 @@ from typing import Any, Final
 from sagewright.core.context import Ctx
 from sagewright.core.json_paths import JsonPath, PathError, parse
 from sagewright.services import s3_uris
-from sagewright.services.sagemaker.checks import later
 from sagewright.services.service import Request
 from sagewright.store import object_rows
 from sagewright.store.kinds.transform_job import FAIL, ON_ERROR, SKIP
@@ -20,26 +19,24 @@ from sagewright.wire.faults import validation
 
 _CSV: Final = "text/csv"
 _JOINABLE: Final = frozenset({_CSV, "application/json", "application/jsonlines"})
+_PAYLOAD: Final = 6  # MiB, when nothing is said
 _PAYLOADS: Final = 100  # MiB: MaxConcurrentTransforms times MaxPayloadInMB
 
 
 def check(ctx: Ctx, tx: Tx, request: Request) -> None:
     """Raises ApiFault for the first thing that is wrong."""
-    if request.get("DataCaptureConfig"):
-        raise later("DataCaptureConfig", "Leave it out; join the input to the output with DataProcessing instead")
     _check_limits(request)
     _check_input(ctx, tx, request["TransformInput"])
     _check_output(ctx, tx, request["TransformOutput"])
     _check_environment(request.get("Environment") or {})
     if processing := request.get("DataProcessing"):
         _check_processing(request, processing)
+    if capture := request.get("DataCaptureConfig"):
+        _check_capture(ctx, tx, request, capture)
 
 
 def _check_limits(request: Request) -> None:
-    payload = request.get("MaxPayloadInMB")
-    if payload == 0:
-        raise later("MaxPayloadInMB=0 (no limit)", "Give 1 to 100, and SplitType for objects that are larger")
-    product = (payload or 6) * (request.get("MaxConcurrentTransforms") or 1)
+    product = request.get("MaxPayloadInMB", _PAYLOAD) * (request.get("MaxConcurrentTransforms") or 1)
     if product > _PAYLOADS:
         raise validation(
             f"MaxConcurrentTransforms times MaxPayloadInMB is {product} MB; at most {_PAYLOADS} MB are allowed. "
@@ -67,11 +64,28 @@ def _check_input(ctx: Ctx, tx: Tx, source: Mapping[str, Any]) -> None:
 
 
 def _check_output(ctx: Ctx, tx: Tx, output: Mapping[str, Any]) -> None:
-    uri = s3_uris.parse(output["S3OutputPath"], "transformOutput.s3OutputPath")
+    _check_bucket(ctx, tx, output["S3OutputPath"], "TransformOutput.S3OutputPath", "transformOutput.s3OutputPath")
+
+
+def _check_bucket(ctx: Ctx, tx: Tx, text: str, member: str, path: str) -> None:
+    """What is written to must exist."""
+    uri = s3_uris.parse(text, path)
     if not object_rows.bucket_exists(tx, ctx.account, uri.bucket):
         raise validation(
-            f"The bucket of TransformOutput.S3OutputPath '{output['S3OutputPath']}' does not exist. "
-            f"Create it first: aws s3 mb s3://{uri.bucket}"
+            f"The bucket of {member} '{text}' does not exist. Create it first: aws s3 mb s3://{uri.bucket}"
+        )
+
+
+def _check_capture(ctx: Ctx, tx: Tx, request: Request, capture: Mapping[str, Any]) -> None:
+    member = "DataCaptureConfig.DestinationS3Uri"
+    _check_bucket(ctx, tx, capture["DestinationS3Uri"], member, "dataCaptureConfig.destinationS3Uri")
+    if not capture.get("GenerateInferenceId"):
+        return
+    kind = request["TransformOutput"].get("Accept") or request["TransformInput"].get("ContentType", "")
+    if _media_type(kind) not in _JOINABLE:
+        raise validation(
+            f"GenerateInferenceId works on output of {', '.join(sorted(_JOINABLE))}, and TransformOutput.Accept (or "
+            f"else TransformInput.ContentType) is '{kind}'. Set Accept, or leave GenerateInferenceId out."
         )
 
 
@@ -88,7 +102,7 @@ def _check_processing(request: Request, processing: Mapping[str, Any]) -> None:
     paths = [_path(name, processing.get(name, "$")) for name in ("InputFilter", "OutputFilter")]
     if all(path.is_all for path in paths) and processing.get("JoinSource", "None") == "None":
         return
-    kind = source.get("ContentType", "").partition(";")[0].strip().lower()
+    kind = _media_type(source.get("ContentType", ""))
     if kind not in _JOINABLE:
         raise validation(
             f"DataProcessing works on {', '.join(sorted(_JOINABLE))}, and TransformInput.ContentType is "
@@ -104,6 +118,10 @@ def _check_processing(request: Request, processing: Mapping[str, Any]) -> None:
         raise validation("With DataProcessing, TransformOutput.Accept must be the same as TransformInput.ContentType.")
     if kind == _CSV and not all(path.indexes_only for path in paths):
         raise validation("Columns of CSV have no names: give InputFilter and OutputFilter by index, such as $[0,2:].")
+
+
+def _media_type(text: str) -> str:
+    return text.partition(";")[0].strip().lower()
 
 
 def _path(name: str, text: str) -> JsonPath:

@@ -18,6 +18,7 @@ _ECHOED = (
     "MaxPayloadInMB",
     "BatchStrategy",
     "Environment",
+    "DataCaptureConfig",
     "TransformResources",
     "ExperimentConfig",
 )
