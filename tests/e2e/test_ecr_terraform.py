@@ -1,4 +1,4 @@
-"""Terraform's `aws_ecr_repository` and its relatives against a real server: made, unchanged, changed, recreated, gone."""
+"""Terraform's `aws_ecr_repository` and its relatives against a real server: made, changed, made again, gone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +86,11 @@ class Terraform:
 
 
 @pytest.fixture
-def terraform(tmp_path: Path, own_server: Server) -> Iterator[Terraform]:
+def terraform(tmp_path: Path, own_server: Server) -> Terraform:
     if not shutil.which("terraform") or not (PLUGINS / "registry.terraform.io/hashicorp/aws").is_dir():
         pytest.skip(f"needs terraform, and its AWS provider under {PLUGINS} (SAGEWRIGHT_TF_PLUGINS)")
     own_server.start()
-    yield Terraform(tmp_path, own_server)
+    return Terraform(tmp_path, own_server)
 
 
 def test_the_life_of_repositories(terraform: Terraform) -> None:
