@@ -16,8 +16,9 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from sagewright.backends.docker.facts import Facts, Image
+from sagewright.backends.docker.layers import volume as layered
 from sagewright.core.errors import WorkloadRejected
-from sagewright.workloads.workload import Mount, Workload
+from sagewright.workloads.workload import Mount, Resources, Workload
 
 INSTALLATION: Final = "sagewright.installation"
 WORKLOAD: Final = "sagewright.workload"
@@ -49,12 +50,13 @@ def reject(workload: Workload, facts: Facts) -> None:
             "Pipe input mode needs containers on this machine's own kernel, and this engine runs them in a virtual "
             "machine or elsewhere, where a pipe of this machine leads nowhere: use File or FastFile"
         )
-    wanted = workload.resources.gpus
+    wanted = workload.resources.first_gpu + workload.resources.gpus if workload.resources.gpus else 0
     if wanted <= facts.gpus:
         return
     asked = "a GPU or another accelerator is" if wanted == 1 else f"{wanted} GPUs or other accelerators are"
     if facts.gpus:
-        raise WorkloadRejected(f"{asked} asked for, and this machine has {facts.gpus}: choose a smaller instance type")
+        smaller = "choose a smaller instance type" + (", or fewer instances" if workload.peers else "")
+        raise WorkloadRejected(f"{asked} asked for, and this machine has {facts.gpus}: {smaller}")
     if facts.gpu_runtime:
         raise WorkloadRejected(
             f"{asked} asked for, but the NVIDIA driver shows none: check `nvidia-smi` on this machine"
@@ -66,9 +68,10 @@ def reject(workload: Workload, facts: Facts) -> None:
 
 
 def container_config(
-    workload: Workload, installation: str, image: Image, facts: Facts, *, limits: bool = True
+    workload: Workload, installation: str, image: Image, facts: Facts, *, limits: bool = True, layering: str = ""
 ) -> dict[str, Any]:
-    """The body of POST /containers/create. `limits` False leaves out ulimits that the engine may not raise."""
+    """The body of POST /containers/create. `limits` False leaves out ulimits that the engine may not raise; `layering`
+    are the options for layered mounts."""
     config: dict[str, Any] = {
         "Image": workload.image.name,
         "Hostname": workload.hostname,
@@ -76,8 +79,12 @@ def container_config(
         "Labels": _labels(workload, installation, image),
         "Healthcheck": {"Test": ["NONE"]},  # the platform looks after health, not the image
         "ExposedPorts": {f"{port}/tcp": {} for port in workload.ports},
-        "HostConfig": _host_config(workload, installation, image, facts, limits=limits),
+        "HostConfig": _host_config(workload, installation, image, facts, limits=limits)
+        | {"Mounts": _mounts(workload, installation, image, layering)},
     }
+    if workload.peers:
+        endpoint = {"Aliases": [workload.hostname]}
+        config["NetworkingConfig"] = {"EndpointsConfig": {hosts_network(workload): endpoint}}
     if workload.entrypoint is not None:
         config["Entrypoint"] = list(workload.entrypoint)
     elif workload.arguments == ():
@@ -102,7 +109,6 @@ def _host_config(workload: Workload, installation: str, image: Image, facts: Fac
     resources = workload.resources
     host: dict[str, Any] = {
         "Init": False,  # the engine's own default may be true
-        "Mounts": [_mount(each) for each in (*workload.mounts, *inner_volumes(workload, image))],
         "LogConfig": _log_config(facts),
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
@@ -117,7 +123,7 @@ def _host_config(workload: Workload, installation: str, image: Image, facts: Fac
     if facts.selinux:
         host["SecurityOpt"] = ["label=disable"]  # else the mounts are closed to the container
     if resources.gpus:
-        host["DeviceRequests"] = [_gpus(resources.gpus, facts)]
+        host["DeviceRequests"] = [_gpus(resources, facts)]
         if limits:
             host["Ulimits"] = _ulimits()
     return host
@@ -129,20 +135,55 @@ def inner_volumes(workload: Workload, image: Image) -> tuple[Mount, ...]:
     found = []
     for volume in image.volumes:
         path = PurePosixPath(posixpath.normpath(volume))
-        for mount in workload.mounts:
-            target = PurePosixPath(mount.target)
-            if path != target and path.is_relative_to(target):
-                found.append(Mount(mount.source / path.relative_to(target), str(path), mount.read_only))
-    taken = {mount.target for mount in workload.mounts}
-    return tuple(mount for mount in found if mount.target not in taken)
+        above = [mount for mount in workload.mounts if path.is_relative_to(mount.target)]
+        if not above:
+            continue
+        mount = max(above, key=lambda each: len(PurePosixPath(each.target).parts))
+        inner = path.relative_to(mount.target)
+        if inner.parts:
+            changes = mount.changes / "inner" / inner if mount.changes else None
+            found.append(Mount(mount.source / inner, str(path), mount.read_only, changes))
+    return tuple(found)
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def _mounts(workload: Workload, installation: str, image: Image, layering: str) -> list[dict[str, Any]]:
+    labels = {INSTALLATION: installation, WORKLOAD: workload.id}
+    mounts = (*workload.mounts, *inner_volumes(workload, image))
+    return [layered(each, each.changes, labels, layering) if each.changes else _bound(each) for each in mounts]
+
+
+def _bound(mount: Mount) -> dict[str, Any]:
     return {"Type": "bind", "Source": str(mount.source), "Target": mount.target, "ReadOnly": mount.read_only}
 
 
 def is_reached_in_isolation(workload: Workload) -> bool:
     return workload.network_isolation and bool(workload.ports)
+
+
+def hosts_network(workload: Workload) -> str:
+    """Named by algo-1, so that each attempt has its own."""
+    return f"{next(iter(workload.peers.values()))}-hosts"
+
+
+def shared_network(workload: Workload, installation: str) -> dict[str, Any] | None:
+    """The body of POST /networks/create for a workload that shares a network; None for any other."""
+    if is_reached_in_isolation(workload):
+        return inner_network(installation)
+    if not workload.peers:
+        return None
+    return {
+        "Name": hosts_network(workload),
+        "Driver": "bridge",
+        "Internal": workload.network_isolation,
+        "CheckDuplicate": True,
+        "Labels": {INSTALLATION: installation},
+    }
+
+
+def is_in_shared_network(container: Mapping[str, Any], installation: str) -> bool:
+    """Of a container of ours, as inspected."""
+    mode = str(container["HostConfig"].get("NetworkMode") or "")
+    return mode.endswith("-hosts") or mode == inner_network(installation)["Name"]
 
 
 def inner_network(installation: str) -> dict[str, Any]:
@@ -159,14 +200,19 @@ def inner_network(installation: str) -> dict[str, Any]:
 
 
 def _network(workload: Workload, installation: str, facts: Facts) -> dict[str, Any]:
-    """The default bridge; the engine itself writes the host name and address into /etc/hosts there."""
+    """The default bridge, or the one of a job's hosts; the engine itself writes the host name and address into
+    /etc/hosts there."""
     if is_reached_in_isolation(workload):
         # Names, too, are a way out: engines before 26 would ask a resolver on this machine's loopback for it.
         return {"NetworkMode": inner_network(installation)["Name"], "Dns": ["127.0.0.1"]}
+    if workload.peers and workload.network_isolation:
+        return {"NetworkMode": hosts_network(workload), "Dns": ["127.0.0.1"]}
     if workload.network_isolation:
         names = [f"{workload.hostname}:127.0.0.1"] if workload.hostname else []
         return {"NetworkMode": "none", "ExtraHosts": names}
     network: dict[str, Any] = {"ExtraHosts": ["host.docker.internal:host-gateway"]}
+    if workload.peers:
+        network["NetworkMode"] = hosts_network(workload)
     if not facts.direct:
         network["PortBindings"] = {f"{port}/tcp": [{"HostIp": "127.0.0.1"}] for port in workload.ports}
     return network
@@ -180,10 +226,13 @@ def _log_config(facts: Facts) -> dict[str, Any]:
     return {"Type": facts.log_driver, "Config": {**_NEVER_ROTATE, **more}}
 
 
-def _gpus(count: int, facts: Facts) -> Mapping[str, Any]:
+def _gpus(resources: Resources, facts: Facts) -> Mapping[str, Any]:
+    numbers = range(resources.first_gpu, resources.first_gpu + resources.gpus)
     if facts.gpu_runtime == "cdi":
-        return {"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={number}" for number in range(count)]}
-    return {"Driver": "nvidia", "Count": count, "Capabilities": [["gpu"]]}
+        return {"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={number}" for number in numbers]}
+    if resources.first_gpu:
+        return {"Driver": "nvidia", "DeviceIDs": [str(number) for number in numbers], "Capabilities": [["gpu"]]}
+    return {"Driver": "nvidia", "Count": resources.gpus, "Capabilities": [["gpu"]]}
 
 
 def _ulimits() -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@
     log               stdout and stderr, written by the program itself
     build.log         output of an environment build
     runner.log        what the runner had to say; normally empty
-    address           host:port where it is reached, when it serves a port
+    address           host:port where it is reached, when it has a network of its own (port 0: it serves none)
+    hosts             its /etc/hosts; the other hosts of its job write themselves into it
     cgroups           folders to remove when the runner could not
     stop, kill        requests to the runner
     exit.json         how it ended
@@ -105,7 +106,7 @@ class Record:
                 id=self.id,
                 phase=Phase.RUNNING,
                 started_at=started or _changed(self.file("pid")),
-                address=self._address(),
+                address=self._address() if self.workload.get("ports") else None,
                 image_digest=self._digest(),
             )
         if supervised:

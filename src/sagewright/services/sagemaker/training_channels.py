@@ -91,8 +91,6 @@ def _check_source(name: str, mode: str, source: Mapping[str, Any]) -> None:
         )
     if mode == "FastFile" and kind != "S3Prefix":
         raise validation(f"FastFile input mode takes S3Prefix only, and channel '{name}' has {kind}. Use File.")
-    if source.get("InstanceGroupNames"):
-        raise validation(f"Channel '{name}' names instance groups, and ResourceConfig has none. Leave them out.")
 
 
 def _check_objects(ctx: Ctx, tx: Tx, role: str, source: Mapping[str, Any], channel: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sagewright.core.context import Ctx
 from sagewright.services import s3_uris
-from sagewright.services.sagemaker import training_channels, training_conditions
+from sagewright.services.sagemaker import training_channels, training_conditions, training_hosts
 from sagewright.services.sagemaker.checks import check_role, later
 from sagewright.services.service import Request
 from sagewright.store import object_rows
@@ -24,12 +24,13 @@ def check(ctx: Ctx, tx: Tx, request: Request) -> None:
     """Raises ApiFault for the first thing that is wrong."""
     _check_algorithm(request.get("AlgorithmSpecification"))
     _check_metrics(request["AlgorithmSpecification"].get("MetricDefinitions", ()))
-    _check_resources(request.get("ResourceConfig"))
+    training_hosts.check(request.get("ResourceConfig"))
     training_conditions.check(request)
     _check_unsupported(request)
     _check_environment(request)
     check_role(ctx, tx, request["RoleArn"])
     _check_output(ctx, tx, request["OutputDataConfig"])
+    training_hosts.check_channels(request)
     training_channels.check(ctx, tx, request)
 
 
@@ -59,19 +60,6 @@ def _check_metrics(definitions: Sequence[Mapping[str, str]]) -> None:
                 f"The regular expression of metric '{definition['Name']}' has no group. Put parentheses around the "
                 "value, for example loss=([0-9.]+)"
             )
-
-
-def _check_resources(config: Mapping[str, Any] | None) -> None:
-    if not config:
-        raise validation("Give ResourceConfig with InstanceType and InstanceCount.")
-    if config.get("InstanceGroups"):
-        raise later("ResourceConfig.InstanceGroups", "Give InstanceType and InstanceCount=1")
-    if "InstanceType" not in config:
-        raise validation("Give ResourceConfig.InstanceType, for example ml.m5.large.")
-    if config.get("InstanceCount", 0) < 1:
-        raise validation("ResourceConfig.InstanceCount must be at least 1.")
-    if config["InstanceCount"] > 1:
-        raise later("ResourceConfig.InstanceCount above 1", "Set InstanceCount=1")
 
 
 def _check_unsupported(request: Request) -> None:

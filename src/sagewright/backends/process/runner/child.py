@@ -12,7 +12,7 @@ import resource
 import signal
 import traceback
 
-from . import basedir, files, network, program, rootfs, syscalls
+from . import basedir, files, network, peers, program, rootfs, syscalls
 from .cgroups import Group
 from .task import CannotRun, Task
 
@@ -61,6 +61,8 @@ def _become(task: Task, record: str) -> None:
     program.check(found, word)
     # The word itself stays argv[0], as in a container; a PATH of the user's would lead Python to another environment.
     argv = [found if env["PATH"] != path else word, *task.argv[1:]]
+    if task.peers:
+        peers.gather(task, "/etc/hosts")
     _settle(log)
     program.become(found, argv, env)
 
@@ -69,7 +71,7 @@ def join_network(task: Task) -> str:
     """The address at which the program finds this machine. Its own address goes into the record."""
     if task.bridge:
         home = network.move_in(task.bridge, task.id, way_out=not task.isolated)
-        files.write_text("address", f"{home.address}:{task.ports[0]}")
+        files.write_text("address", f"{home.address}:{task.ports[0] if task.ports else 0}")
         return home.gateway
     if task.isolated:
         network.isolate()

@@ -12,14 +12,15 @@ import socket
 import struct
 from collections.abc import Iterator
 
-_NEWLINK, _DELLINK, _NEWADDR, _GETADDR, _NEWROUTE = 16, 17, 20, 22, 24
+_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE = 16, 17, 18, 20, 22, 24
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 _ERROR, _DONE = 2, 3
 _NESTED = 0x8000
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_IFALIAS = 1, 3, 10, 18, 28, 20
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
-_RTA_OIF, _RTA_GATEWAY = 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
+_ON_LINK = 253  # scope: the neighbour itself
 _UP = 1
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")  # family, type, index, flags, change
@@ -58,6 +59,28 @@ class Netlink:
         self._make(f"make the network interface {name}", near, up=True)
         naming = _attribute(_IFLA_IFNAME, _text(name)) + _attribute(_IFLA_IFALIAS, alias.encode()[:255])
         self._ask(f"name the network interface {name}", _NEWLINK, _ACK, _LINK.pack(0, 0, 0, 0, 0) + naming)
+
+    def make_pair(self, name: str, mac: bytes, peer: tuple[str, bytes, int]) -> None:
+        """A pair without a bridge: `name` here, `peer` as for `make_veth`."""
+        inner, far_mac, namespace = peer
+        far = _LINK.pack(0, 0, 0, 0, 0) + _attribute(_IFLA_IFNAME, _text(inner)) + _attribute(_IFLA_ADDRESS, far_mac)
+        far += _attribute(_IFLA_NET_NS_FD, struct.pack("=I", namespace))
+        near = _attribute(_IFLA_IFNAME, _text(name)) + _attribute(_IFLA_ADDRESS, mac)
+        self._make(f"make the network interface {name}", near + _info("veth", _attribute(_VETH_PEER, far)))
+
+    def lead(self, name: str, address: bytes, source: bytes) -> None:
+        """Switch `name` on; what is for `address` goes there, and comes from `source`."""
+        naming = _LINK.pack(0, 0, 0, _UP, _UP) + _attribute(_IFLA_IFNAME, _text(name))
+        self._ask(f"switch {name} on", _NEWLINK, _ACK, naming)
+        body = _ROUTE.pack(socket.AF_INET, 32, 0, 0, _MAIN_TABLE, _BY_BOOT, _ON_LINK, _UNICAST, 0)
+        body += _attribute(_RTA_DST, address) + _attribute(_RTA_PREFSRC, source)
+        body += _attribute(_RTA_OIF, struct.pack("=I", self.index(name)))
+        self._ask(f"lead to a host by {name}", _NEWROUTE, _ACK | _CREATE, body)
+
+    def index(self, name: str) -> int:
+        asked = _LINK.pack(0, 0, 0, 0, 0) + _attribute(_IFLA_IFNAME, _text(name))
+        (found,) = self._ask(f"find the network interface {name}", _GETLINK, _ACK, asked)
+        return int(_LINK.unpack_from(found)[2])
 
     def _make(self, what: str, attributes: bytes, *, up: bool = False) -> None:
         state = _UP if up else 0

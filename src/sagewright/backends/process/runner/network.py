@@ -1,4 +1,4 @@
-"""A network of its own for a workload that serves ports, so that each of them has all ports to itself.
+"""A network of its own for a workload that serves ports or has peers, so that each of them has all ports to itself.
 
     this machine:  bridge sw-<installation>, 169.254.N.1/23 ── sw<address> ═══ eth0, 169.254.N.M  :the workload
 
@@ -51,7 +51,7 @@ def move_in(bridge: str, workload: str, *, way_out: bool) -> Home:
 
     `way_out` is a route to this machine's other addresses and, if it is a router, beyond.
     """
-    with Netlink() as outside, _alone():
+    with Netlink() as outside, alone():
         index, gateway = _bridge(outside, bridge)
         syscalls.unshare(syscalls.CLONE_NEWNET)
         with Netlink() as inside:
@@ -78,15 +78,15 @@ def try_out() -> None:
         raise OSError(errno.EPERM, "CAP_NET_ADMIN is missing")
     syscalls.unshare(syscalls.CLONE_NEWNET)
     with Netlink() as link, open("/proc/self/ns/net", "rb") as namespace:
-        link.make_bridge("sw-try", _mac(bytes((0, 0, 0, 1))))
-        peer = ("sw-try1", _mac(bytes((0, 0, 0, 2))), namespace.fileno())
+        link.make_bridge("sw-try", mac(bytes((0, 0, 0, 1))))
+        peer = ("sw-try1", mac(bytes((0, 0, 0, 2))), namespace.fileno())
         link.make_veth("sw-try0", socket.if_nametoindex("sw-try"), "", peer)
 
 
 def move_out(bridge: str, address: str, workload: str) -> None:
     """Free the address at once, where the kernel would take its time, and remove a bridge that nobody uses."""
     name = _port_name(socket.inet_aton(address))
-    with Netlink() as outside, _alone():
+    with Netlink() as outside, alone():
         if _alias(name) == workload:  # the address may be somebody else's by now
             _delete(outside, name)
         _sweep(outside, bridge)
@@ -107,7 +107,7 @@ def _bridge(outside: Netlink, name: str) -> tuple[int, bytes]:
             return index, address
     address = _free_network([(address, prefix) for owner, address, prefix in taken], list(_routes()))
     if not index:
-        outside.make_bridge(name, _mac(address))  # its own, or it would be that of some port, and change with them
+        outside.make_bridge(name, mac(address))  # its own, or it would be that of some port, and change with them
         index = socket.if_nametoindex(name)
     outside.give_address(index, address, PREFIX)
     outside.up(index)
@@ -146,7 +146,7 @@ def _claim(outside: Netlink, bridge: int, gateway: bytes, workload: str) -> byte
         for step in range(most):
             address = (network + 2 + (start + step) % most).to_bytes(4, "big")
             try:
-                peer = (_INNER, _mac(address), namespace.fileno())
+                peer = (_INNER, mac(address), namespace.fileno())
                 _make_port(outside, address, bridge, workload, peer)
             except FileExistsError:
                 continue
@@ -162,7 +162,7 @@ def _port_name(address: bytes) -> str:
     return f"sw{address.hex()}"
 
 
-def _mac(address: bytes) -> bytes:
+def mac(address: bytes) -> bytes:
     """Locally administered, and the same for the same address: no neighbour remembers a wrong one."""
     return b"\x02\x53" + address
 
@@ -207,8 +207,9 @@ def _may_administer() -> bool:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """One at a time on this machine: choosing a network, making and removing bridges. The kernel frees it."""
+def alone() -> Iterator[None]:
+    """One at a time on this machine: choosing a network, making and removing bridges, getting to know one's peers. The
+    kernel frees it."""
     lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -34,6 +34,11 @@ def unshare(flags: int) -> None:
     _check(_libc().unshare(flags), "unshare")
 
 
+def setns(namespace: int) -> None:
+    """Move to the namespace that is open at this descriptor."""
+    _check(_libc().setns(namespace, 0), "setns")
+
+
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
     result = _libc().mount(
         os.fsencode(source), os.fsencode(target), kind.encode() or None, ctypes.c_ulong(flags), os.fsencode(options)

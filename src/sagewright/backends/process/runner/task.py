@@ -23,7 +23,9 @@ class Task:
         self.folder: str = raw["folder"]
         self.argv: list[str] = raw["argv"]
         self.env: dict[str, str] = raw["env"]
-        self.mounts: list[tuple[str, str, bool]] = [(source, target, ro) for source, target, ro in raw["mounts"]]
+        self.mounts: list[tuple[str, str, bool, str]] = [
+            (source, target, read_only, changes) for source, target, read_only, changes in raw["mounts"]
+        ]
         self.memory: int | None = raw["memory"]
         self.cpus: float | None = raw["cpus"]
         self.shared_memory: int | None = raw["shared_memory"]
@@ -31,6 +33,7 @@ class Task:
         self.isolated: bool = raw["network_isolation"]
         self.ports: list[int] = raw["ports"]
         self.bridge: str = raw["bridge"]
+        self.peers: dict[str, str] = raw.get("peers", {})
         self.stop_grace: float = raw["stop_grace"]
         self.namespaces: bool = raw["namespaces"]
         self.user_namespace: bool = raw["user_namespace"]
