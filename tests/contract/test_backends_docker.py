@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from suites.backend_layer_suite import BackendLayerSuite
 from suites.backend_suite import BackendSuite
 from support.docker_bench import DockerBench
 from support.images import need
 
 
 @pytest.mark.docker
-class TestDockerBackend(BackendSuite):
+class TestDockerBackend(BackendSuite, BackendLayerSuite):
     @pytest.fixture
     async def bench(self, tmp_path: Path) -> AsyncIterator[DockerBench]:
         need()

@@ -6,12 +6,16 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from sagewright.backends.docker.backend import DockerBackend
+from sagewright.backends.docker.engine import Engine
+from sagewright.backends.docker.ownership import give_to
 from sagewright.core.errors import WorkloadRejected
 from sagewright.workloads.observation import ExitCause, Observation, Phase
 from sagewright.workloads.workload import ImageRef, Mount, Resources, Workload
@@ -27,6 +31,7 @@ from suites.backend_bench import (
     reached,
     until,
 )
+from suites.backend_layer_suite import layered
 from suites.backend_log_suite import lines_of, next_of
 from support.docker_bench import DockerBench
 from support.images import BUSYBOX, engine, need
@@ -284,23 +289,50 @@ class TestHints:
         await hints.aclose()  # type: ignore[attr-defined]  # an async generator
 
 
-class TestReclaim:
+class TestHandingOver:
     async def test_files_of_a_container_s_root_are_given_away(self, bench: DockerBench, backend: DockerBackend) -> None:
         if os.geteuid() != 0:
             pytest.skip("needs root to see files of others")
         script = f"mkdir -p {SHARED}/model/deep && touch {SHARED}/model/deep/file && ln -s /etc/passwd {SHARED}/link"
         await run(backend, bench.workload(entrypoint=("/bin/sh", "-c", script)))
-        assert await backend.reclaim(ImageRef(BUSYBOX), [bench.shared], owner=(1234, 5678)) == ""
+        own = Engine(f"unix://{bench.tunnel.path}")
+        assert await give_to(own, bench.installation, ImageRef(BUSYBOX), [bench.shared], (1234, 5678)) == ""
+        await own.aclose()
         for path in (bench.shared, bench.shared / "model/deep/file", bench.shared / "link"):
             status = path.lstat()
             assert (status.st_uid, status.st_gid) == (1234, 5678)
         assert Path("/etc/passwd").stat().st_uid == 0
 
     async def test_it_says_why_it_could_not_be_done(self, bench: DockerBench, backend: DockerBackend) -> None:
-        problem = await backend.reclaim(bench.missing_image(), [bench.shared], owner=(1234, 5678))
+        own = Engine(f"unix://{bench.tunnel.path}")
+        problem = await give_to(own, bench.installation, bench.missing_image(), [bench.shared], (1234, 5678))
+        await own.aclose()
         assert "could not run chown" in problem
 
-    async def test_it_is_nothing_to_do_for_root(self, bench: DockerBench, backend: DockerBackend) -> None:
-        if os.geteuid() != 0:
-            pytest.skip("needs root")
-        assert await backend.reclaim(bench.missing_image(), [bench.shared]) == ""
+
+class TestVolumes:
+    async def test_one_whose_container_was_removed_by_hand_is_swept(
+        self, bench: DockerBench, backend: DockerBackend
+    ) -> None:
+        mount = layered(bench)
+        work = bench.workload(entrypoint=("true",))
+        await run(backend, replace(work, mounts=(*work.mounts, mount)))
+        engine("DELETE", f"/containers/{work.id}?force=1")
+        assert len(volumes(bench.installation)) == 1
+        await backend.sweep()
+        assert volumes(bench.installation) == []
+
+    async def test_one_goes_with_its_container(self, bench: DockerBench, backend: DockerBackend) -> None:
+        mount = layered(bench)
+        work = bench.workload(entrypoint=("true",))
+        await run(backend, replace(work, mounts=(*work.mounts, mount)))
+        await backend.sweep()
+        assert len(volumes(bench.installation)) == 1, "a sweep spares what a container has"
+        await backend.remove(work.id)
+        assert volumes(bench.installation) == []
+
+
+def volumes(installation: str) -> list[str]:
+    filters = quote(json.dumps({"label": [f"sagewright.installation={installation}"]}))
+    _, body = engine("GET", f"/volumes?filters={filters}")
+    return [volume["Name"] for volume in json.loads(body)["Volumes"] or ()]

@@ -80,7 +80,7 @@ def test_jobs_and_logs_tell_what_happened(server: Server, folder_image: Callable
     assert found[0]["TrainingJobStatus"] == "Failed"
     unknown = server.run("logs", "no-such-job", check=False)
     assert unknown.returncode == 1
-    assert "no training job named 'no-such-job'" in unknown.stderr
+    assert "no training or transform job named 'no-such-job'" in unknown.stderr
 
 
 def test_images_are_added_listed_and_removed(own_server: Server, folder_image: Callable[[Server], str]) -> None:

@@ -19,7 +19,7 @@ from sagewright.core.ids import TransferId, WorkloadId
 from sagewright.store.resources import Tx
 from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord
 from sagewright.workloads.observation import Observation
-from sagewright.workloads.transfer import CollectOutputs, StageInputs, TransferPhase, TransferState
+from sagewright.workloads.transfer import CollectOutputs, FeedPipes, StageInputs, TransferPhase, TransferState
 from sagewright.workloads.workload import Workload
 from suites.training import job_key
 
@@ -146,8 +146,12 @@ class SimTransfers:
         self._failed: dict[TransferId, TransferState] = {}
         self._hints: asyncio.Queue[TransferId] = asyncio.Queue()
 
-    def start(self, transfer: StageInputs | CollectOutputs) -> None:
+    def start(self, transfer: StageInputs | CollectOutputs | FeedPipes) -> None:
         self._life.seam()
+        if isinstance(transfer, FeedPipes):
+            self._disk.feeds.setdefault(transfer.id, TransferState(transfer.id, TransferPhase.RUNNING))
+            self._life.seam()
+            return
         if transfer.id in self._running or transfer.id in self._disk.done:
             return
         world = self._life.world
@@ -160,7 +164,7 @@ class SimTransfers:
 
     def observe(self, ids: Collection[TransferId]) -> Mapping[TransferId, TransferState]:
         running = {each: TransferState(each, TransferPhase.RUNNING) for each in self._running}
-        known = running | self._failed | self._disk.done
+        known = running | self._failed | self._disk.done | self._disk.feeds
         return {each: known[each] for each in ids if each in known}
 
     def forget(self, ids: Collection[TransferId], root: Path) -> None:
@@ -173,6 +177,7 @@ class SimTransfers:
         self._life.seam()
         for each in ids:
             self._disk.done.pop(each, None)
+            self._disk.feeds.pop(each, None)
 
     async def hints(self) -> AsyncIterator[TransferId]:
         while True:

@@ -37,7 +37,7 @@ from sagewright.store.db import Database
 from sagewright.store.kinds import training_job
 from sagewright.store.kinds.training_job import MOVES, TERMINAL, TrainingStatus
 from sagewright.store.resources import Resource, Tx
-from sagewright.workloads.transfer import TransferState
+from sagewright.workloads.transfer import TransferPhase, TransferState
 from sagewright.workloads.workload import Workload
 from suites.reconcile_seams import Crash, SeamBackend, SeamStore, SeamStreams, SimTransfers
 from suites.training import job_key, spec
@@ -59,11 +59,12 @@ class Chaos:
 
 
 class Disk:
-    """What transfers leave behind beside folders: which are done. Outlives lives."""
+    """What transfers leave behind beside folders: which are done, and what feeds pipes. Outlives lives."""
 
     def __init__(self) -> None:
         self.done: dict[TransferId, TransferState] = {}
         self.ran: Counter[TransferId] = Counter()
+        self.feeds: dict[TransferId, TransferState] = {}
 
 
 class World:
@@ -89,6 +90,7 @@ class World:
         self.states: dict[Key, str] = {}
         self.submitted: dict[WorkloadId, Key] = {}
         self.vanished: set[WorkloadId] = set()
+        self.misled: set[WorkloadId] = set()  # their feeders died within an epoch, while they ran
         self.life: Life | None = None
         self.at_once: int | None = 100  # jobs; None = as many as fit
 
@@ -114,6 +116,11 @@ class World:
 
     def stop(self, key: Key) -> None:
         self._wish(key, lambda row: row.state not in TERMINAL, stop_requested_at=to_text(self.clock.now()))
+
+    def interrupt(self, key: Key) -> None:
+        row = self.store.read(lambda tx: tx.find(key))
+        if row is not None and row.state == training_job.IN_PROGRESS:
+            self._wish(key, lambda row: True, interrupts=row.spec["interrupts"] + 1)
 
     def delete(self, key: Key) -> None:
         self._wish(key, lambda row: row.state in TERMINAL, delete_requested=True)
@@ -143,6 +150,20 @@ class World:
             workload = self.random.choice(sorted(self.engine.programs))
             self.vanished.add(workload)
             self.engine.vanish(workload)
+
+    def kill_feeder(self) -> None:
+        """While nobody reads, or within an epoch: then what its container reads is cut off."""
+        lives = sorted(each for each, state in self.disk.feeds.items() if state.phase is TransferPhase.RUNNING)
+        if not lives:
+            return
+        feed = self.random.choice(lives)
+        workload = WorkloadId(feed.rpartition(".")[0])
+        if self.random.random() < 0.5:
+            del self.disk.feeds[feed]
+            return
+        self.disk.feeds[feed] = TransferState(feed, TransferPhase.FAILED, "InternalServerError: killed")
+        if workload in self.engine.live():
+            self.misled.add(workload)
 
     def reboot(self) -> None:
         """The machine restarts: what ran is lost."""
@@ -218,6 +239,7 @@ class World:
         assert not self.engine.programs, f"left behind: {list(self.engine.programs)}"
         assert not list(self.transfers_folder.iterdir())
         assert not self.disk.done
+        assert not self.disk.feeds, "a feeder outlives its job"
         for workload, starts in self.engine.starts.items():
             assert starts <= 1 or workload in self.vanished, f"{workload} ran {starts} times"
 
@@ -231,6 +253,7 @@ class World:
             assert job.status.exit_code == 0
             assert len(job.workloads) == len(job.hosts)
             assert all(self.engine.starts[each] >= 1 for each in job.workloads)
+            assert not self.misled.intersection(job.workloads), "what it made of cut-off data passes for a model"
         for workload, stream in job.log_streams.items() if job.workloads else ():
             if workload in self.programs:
                 self._check_log(job, self.programs[workload], stream)
@@ -265,7 +288,7 @@ def check_status(row: Resource) -> None:
         assert status.transitions[-1]["Status"] == status.secondary
     if row.state in TERMINAL:
         assert status.transitions[-1]["EndTime"]
-        assert status.secondary in {row.state, "MaxRuntimeExceeded"}
+        assert status.secondary in {row.state, "MaxRuntimeExceeded", "MaxWaitTimeExceeded"}
 
 
 class Life:

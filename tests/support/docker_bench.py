@@ -96,7 +96,7 @@ class DockerBench(Bench):
         if not self.tunnel.path.exists():
             await self.tunnel.mend()
         name = self.installation + installation
-        made = DockerBackend(name, host=f"unix://{self.tunnel.path}", credentials=credentials)
+        made = DockerBackend(name, host=f"unix://{self.tunnel.path}", credentials=credentials, scratch=self.folder)
         self._backends.append(made)
         return made
 

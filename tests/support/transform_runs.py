@@ -134,13 +134,18 @@ class Runs:
             os.close(held)
 
     def run(self, job: RunTransform) -> dict[str, Any]:
-        """Until it ends: what it told last, and its last progress."""
+        """Until it ends: what it told last, its last progress, and (`rss`) the most memory it had, in MB."""
+        began, most = time.monotonic(), 0
+        told: list[dict[str, Any]] = []
         with self.process(job) as running:
             assert running.stdout is not None
-            told = [orjson.loads(line) for line in running.stdout]
+            for line in running.stdout:
+                told.append(orjson.loads(line))
+                most = max(most, _peak(running.pid))
             running.wait()
         progress = [each["progress"] for each in told if "progress" in each]
-        return {**told[-1], "progress": progress[-1] if progress else {}}
+        seconds = time.monotonic() - began
+        return {**told[-1], "progress": progress[-1] if progress else {}, "rss": most / 1000, "seconds": seconds}
 
     async def drive(self, job: RunTransform) -> tuple[str, dict[str, Any]]:
         """The same in this process: what went wrong, and the last progress."""
@@ -158,6 +163,15 @@ class Runs:
         if f"{stream}.errors.jsonl" not in self.streams.names(GROUP):
             return []
         return [orjson.loads(line) for line in self.lines(f"{stream}.errors.jsonl")]
+
+
+def _peak(pid: int) -> int:
+    """Kilobytes; 0 when it has gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
 @contextmanager

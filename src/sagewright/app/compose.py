@@ -6,12 +6,12 @@ Imports late where a part belongs to one process only, so that neither process l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from sagewright.core import registry_tokens
-from sagewright.core.credentials import Keyring
+from sagewright.core.credentials import Credentials, Keyring
 from sagewright.core.ids import BackendName, Key
 from sagewright.settings import Settings
 from sagewright.store.db import Database
@@ -84,12 +84,22 @@ def backends(settings: Settings, keyring: Keyring) -> Mapping[BackendName, Compu
         BackendName("docker"): DockerBackend(
             label,
             host=settings.docker_host,
+            scratch=settings.data.workloads,
             registry=OwnRegistry(settings.server.address, lambda: registry_tokens.issue(keyring, datetime.now(UTC))),
         ),
         BackendName("process"): ProcessBackend(
             settings.data.processes, settings.data.environments, label, environ=settings.environ
         ),
     }
+
+
+def inside(settings: Settings, keys: Credentials, url: str | None, peers: Iterable[str] = ()) -> dict[str, str]:
+    """How AWS clients in a container reach us, and as whom; `url` None: not at all from there."""
+    from sagewright.workloads import clients
+
+    given = dict(zip(clients.KEYS, (keys.access_key, keys.secret_key, keys.session_token), strict=True))
+    bundle = settings.data.keys / "bundle.pem"
+    return given | clients.client_settings(url, bundle, peers) if url else given
 
 
 class Surroundings:
@@ -113,11 +123,5 @@ class Surroundings:
             user_id=DEFAULT_ROLE_ID if request["RoleArn"].endswith(f"/{DEFAULT_ROLE}") else "AROASAGEWRIGHTJOB",
             expiration=datetime.now(UTC) + timedelta(seconds=limit) + _UPLOAD_TIME,
         )
-        given = {
-            "AWS_ACCESS_KEY_ID": keys.access_key,
-            "AWS_SECRET_ACCESS_KEY": keys.secret_key,
-            "AWS_SESSION_TOKEN": keys.session_token,
-        }
-        if endpoint := self._endpoints.get(job.backend):
-            given |= dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL"), endpoint)
-        return given
+        peers = [host.name for host in job.hosts]
+        return inside(self._settings, keys, self._endpoints.get(job.backend), peers)

@@ -27,6 +27,7 @@ from sagewright.core.clock import SystemClock
 from sagewright.core.credentials import Keyring
 from sagewright.core.errors import BlobError, StoreError
 from sagewright.core.ids import BackendName
+from sagewright.gateway.authority import Authority
 from sagewright.objects.local import LocalObjects
 from sagewright.objects.sweep import sweep
 from sagewright.registry import files as registry_files
@@ -65,6 +66,7 @@ async def _run(settings: Settings) -> None:
     store = compose.open_store(settings)
     backends = compose.backends(settings, keyring)
     blobs = FileBlobs(data.blobs)
+    await asyncio.to_thread(Authority(data.keys, settings.outer_bundle).prepare)  # containers are given its bundle
     transform = TransformProcess(data.root)
     transfers = LocalTransfers(LocalObjects(store, blobs), data.workloads, transform=transform)
     changes = ChangeReceiver(data.changes)
@@ -120,7 +122,7 @@ class EndpointSurroundings:
     """
 
     def __init__(self, settings: Settings, keyring: Keyring, endpoints: Mapping[BackendName, str]) -> None:
-        self._account = settings.account
+        self._settings = settings
         self._keyring = keyring
         self._endpoints = endpoints
 
@@ -133,15 +135,8 @@ class EndpointSurroundings:
             return {}
         role = variant.role.rsplit("/", 1)[-1]
         user = DEFAULT_ROLE_ID if role == DEFAULT_ROLE else "AROASAGEWRIGHTMODEL"
-        keys = self._keyring.issue(self._account, role, "SageMaker", user_id=user, expiration=None)
-        given = {
-            "AWS_ACCESS_KEY_ID": keys.access_key,
-            "AWS_SECRET_ACCESS_KEY": keys.secret_key,
-            "AWS_SESSION_TOKEN": keys.session_token,
-        }
-        if url_here := self._endpoints.get(backend):
-            given |= dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL"), url_here)
-        return given
+        keys = self._keyring.issue(self._settings.account, role, "SageMaker", user_id=user, expiration=None)
+        return compose.inside(self._settings, keys, self._endpoints.get(backend))
 
 
 async def _describe(settings: Settings, backends: Mapping[BackendName, ComputeBackend]) -> None:

@@ -67,33 +67,34 @@ class Container:
             self._idle.pop().close()
 
     async def _ask(self, head: bytes, seconds: float, body: bytes = b"") -> Answer:
+        while True:
+            connection = self._kept() or await self._connect()
+            self._asked.add(connection)
+            try:
+                answer = await connection.ask(head, body, seconds)
+            except _Stale:
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            finally:
+                self._asked.discard(connection)
+            if connection.is_open:
+                self._idle.append(connection)
+            return answer
+
+    def _kept(self) -> _Connection | None:
         while self._idle:
             kept = self._idle.pop()
             if kept.is_open:
-                try:
-                    return await self._exchange(kept, head, body, seconds)
-                except _Stale:
-                    continue
-        return await self._exchange(await self._connect(), head, body, seconds)
+                return kept
+        return None
 
     async def _connect(self) -> _Connection:
         made = await connect(self.address, _Connection)
         if self._clock is None:
             self._look()
         return made
-
-    async def _exchange(self, connection: _Connection, head: bytes, body: bytes, seconds: float) -> Answer:
-        self._asked.add(connection)
-        try:
-            answer = await connection.ask(head, body, seconds)
-        except BaseException:
-            connection.close()
-            raise
-        finally:
-            self._asked.discard(connection)
-        if connection.is_open:
-            self._idle.append(connection)
-        return answer
 
     def _look(self) -> None:
         """One clock for all connections: a timer for each request would cost more than the request."""

@@ -122,6 +122,8 @@ class Driver:
 
     async def _tick(self) -> None:
         while True:
+            for each in self._open:
+                each.count()
             self.report.look()
             await asyncio.sleep(_LOOK)
 

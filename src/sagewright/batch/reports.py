@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
@@ -19,6 +20,10 @@ from sagewright.blobs.streams import LogStreams, StreamRecord
 
 ERRORS: Final = ".errors.jsonl"
 _EVERY: Final = 5.0  # seconds between lines of progress
+_LINE: Final = re.compile(
+    r"Progress: (\d+) of (\d+) objects, (\d+) records, ([\d.]+) of ([\d.]+) MB, (\d+) records/s"
+    r"(?:, (\d+) s left)?(?:, (\d+) records skipped)?(?:, (\d+) objects failed)?"
+)
 
 
 @dataclass(slots=True)
@@ -32,6 +37,62 @@ class Progress:
     bytes_total: int = 0
     failed: int = 0
     skipped: int = 0
+
+
+class Told(NamedTuple):
+    """Progress as a line of the log, and back. Megabytes are 10^6 bytes; `left` is in seconds, 0 when it is over."""
+
+    objects: int
+    objects_total: int
+    records: int
+    megabytes: float
+    megabytes_total: float
+    rate: float
+    left: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+    @classmethod
+    def of(cls, progress: Progress, rate: float, left: int | None) -> Self:
+        return cls(
+            progress.objects,
+            progress.objects_total,
+            progress.records,
+            progress.bytes / 1e6,
+            progress.bytes_total / 1e6,
+            rate,
+            left or 0,
+            progress.skipped,
+            progress.failed,
+        )
+
+    @classmethod
+    def read(cls, line: str) -> Self | None:
+        """None when it is another line."""
+        found = _LINE.search(line)
+        if found is None:
+            return None
+        whole = [int(each or 0) for each in found.group(1, 2, 3, 7, 8, 9)]
+        megabytes, total, rate = (float(each) for each in found.group(4, 5, 6))
+        return cls(whole[0], whole[1], whole[2], megabytes, total, rate, whole[3], whole[4], whole[5])
+
+    @classmethod
+    def together(cls, each: Sequence[Self]) -> Self:
+        """Of several instances; the time that is left is the longest one's."""
+        sums = cls(*(sum(column) for column in zip(*each, strict=True)))
+        return sums._replace(left=max(one.left for one in each))
+
+    def __str__(self) -> str:
+        parts = (
+            f"Progress: {self.objects} of {self.objects_total} objects",
+            f"{self.records} records",
+            f"{self.megabytes:.1f} of {self.megabytes_total:.1f} MB",
+            f"{self.rate:.0f} records/s",
+            f"{self.left} s left" if self.left else "",
+            f"{self.skipped} records skipped" if self.skipped else "",
+            f"{self.failed} objects failed" if self.failed else "",
+        )
+        return ", ".join(part for part in parts if part)
 
 
 class Report:
@@ -84,13 +145,7 @@ class Report:
         )
         if last or now - self._told >= _EVERY:
             self._told = now
-            more = f", {progress.skipped} records skipped" if progress.skipped else ""
-            time_left = f", {left} s left" if left and not last else ""
-            self.line(
-                f"Progress: {progress.objects} of {progress.objects_total} objects, {progress.records} records, "
-                f"{progress.bytes / 1e6:.1f} of {progress.bytes_total / 1e6:.1f} MB, {rate:.0f} records/s"
-                f"{time_left}{more}"
-            )
+            self.line(str(Told.of(progress, rate, None if last else left)))
 
     def _append(self, stream: str, text: str, moment: datetime) -> None:
         record = StreamRecord("driver", int(moment.timestamp() * 1000), text.encode())

@@ -23,6 +23,7 @@ from sagewright.core.errors import NotFound, TransferError
 
 NOT_GZIP: Final = (gzip.BadGzipFile, zlib.error, EOFError)
 _BINARY: Final = "binary/octet-stream"
+_WRITE: Final = 1 << 18  # bytes of small answers that are written together
 
 
 class UnderWay:
@@ -47,12 +48,14 @@ class UnderWay:
         self._early: dict[int, bytes | BatchFailed] = {}  # answers that wait for one before them
         self._stopped = self._exhausted = False
         self._last: BatchFailed | None = None  # what ended the splitting, after all batches
+        self._unwritten = bytearray()
 
     # -- reading -------------------------------------------------------------------
 
     def open(self, objects: ObjectStore) -> None:
         """Also again: from the start, with nothing written."""
         self.close()
+        self._unwritten.clear()
         try:
             self._source = objects.open(self.item.bucket, self.item.key)
             self._writer = objects.put_stream(self._bucket, self.item.target, self._type)
@@ -80,7 +83,6 @@ class UnderWay:
             return None
         self._taken += 1
         self._sizes.append(batch.records)
-        self.count()
         return batch
 
     @property
@@ -89,9 +91,13 @@ class UnderWay:
         return self._exhausted and self._written == self._taken
 
     def count(self) -> None:
-        """How far it was read."""
-        assert self._source is not None
-        position = min(self._source.tell(), self.item.size)
+        """How far it was read, into the progress."""
+        if self._source is None:
+            return
+        try:
+            position = min(self._source.tell(), self.item.size)
+        except ValueError:
+            return  # closed by now
         self._report.progress.bytes += position - self._counted
         self._counted = position
 
@@ -111,8 +117,20 @@ class UnderWay:
         return self._written - number
 
     def write(self, data: bytes) -> None:
+        if len(data) >= _WRITE:
+            self._flush()
+            assert self._writer is not None
+            self._writer.write(data)
+            return
+        self._unwritten += data
+        if len(self._unwritten) >= _WRITE:
+            self._flush()
+
+    def _flush(self) -> None:
         assert self._writer is not None
-        self._writer.write(data)
+        if self._unwritten:
+            self._writer.write(bytes(self._unwritten))
+            self._unwritten.clear()
 
     def wrote(self, records: int) -> None:
         self.records += records
@@ -124,6 +142,7 @@ class UnderWay:
             self.fail(self._last)
         try:
             if self.failure is None:
+                self._flush()
                 assert self._writer is not None
                 self._writer.commit()
         except NotFound as error:

@@ -72,7 +72,6 @@ class _Attempt:
             self._records += records
             if len(self._head) < HEAD:
                 self._head += data[:HEAD]
-            self._run.count()
             if data:
                 yield data
 

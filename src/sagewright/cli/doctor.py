@@ -91,6 +91,8 @@ def _backends(found: list[Capabilities]) -> Iterator[Check]:
             gpus = f", {backend.gpus} GPUs" if backend.gpus else ""
             size = f"{backend.cpus} CPUs, {backend.memory / 2**30:.0f} GiB{gpus}"
             yield Check(f"backend {backend.name}", True, f"{backend.version} ({size}{opt})".strip())
+            if inputs := (backend.details or {}).get("inputs"):
+                yield Check(f"inputs with {backend.name}", True if backend.layers else None, inputs)
         else:
             yield Check(f"backend {backend.name}", None if some else False, "not available", backend.problem)
 

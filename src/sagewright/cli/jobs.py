@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from sagewright.cli import output, transforms
 from sagewright.cli.client import Api, plain_errors
 from sagewright.cli.server import data_dir
+from sagewright.core.errors import SettingsError
 from sagewright.store.kinds.training_job import TERMINAL
 
 _REASONS = 3  # failure reasons shown below the table, newest first
@@ -30,7 +33,7 @@ def jobs(data: Path | None, as_json: bool, limit: int) -> None:
         print(json.dumps([_plain(job) for job in (*described, *transformed)], indent=2, default=str))
         return
     if not described and not transformed:
-        print("No training jobs yet. `sagewright demo` makes one.")
+        print("No jobs yet. `sagewright demo` makes one.")
         return
     rows = [*map(_row, described), *(transforms.row(job, steps) for job in transformed)]
     headings = ("JOB", "STATUS", "CREATED", "TOOK", "STEP", "IMAGE")
@@ -41,6 +44,45 @@ def jobs(data: Path | None, as_json: bool, limit: int) -> None:
         print(f"\n{job[f'{kind}JobName']}: {job.get('FailureReason', '')}")
     if len(failed) > _REASONS:
         print(f"\n{len(failed) - _REASONS} more failed; `sagewright jobs --json` has every reason.")
+
+
+def job(data: Path | None, name: str, as_json: bool) -> None:
+    """One job: of a transform job also each bad record."""
+    with plain_errors():
+        api = Api(data_dir(data))
+        sagemaker = api.client("sagemaker")
+        transform = transforms.find(sagemaker, name)
+        training = None if transform else _training(sagemaker, name)
+        if as_json:
+            bad = list(transforms.bad_records(api.client("logs"), name)) if transform else None
+            print(
+                json.dumps(
+                    _plain(transform or training or {}) | ({"BadRecords": bad} if bad else {}), indent=2, default=str
+                )
+            )
+            return
+        lines = list(transforms.details(api, transform)) if transform else _details(training or {})
+    print("\n".join(lines))
+
+
+def _training(sagemaker: Any, name: str) -> dict[str, Any]:
+    try:
+        described: dict[str, Any] = sagemaker.describe_training_job(TrainingJobName=name)
+    except ClientError as error:
+        if str(error.response["Error"].get("Message", "")).startswith("Requested resource not found"):
+            raise SettingsError(f"there is no training or transform job named '{name}'") from error
+        raise
+    return described
+
+
+def _details(job: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{job['TrainingJobName']}: {job['TrainingJobStatus']}",
+        f"  image {job['AlgorithmSpecification']['TrainingImage']}",
+    ]
+    if model := job.get("ModelArtifacts"):
+        lines.append(f"  {model['S3ModelArtifacts']}")
+    return [*lines, *([f"  {job['FailureReason']}"] if job.get("FailureReason") else [])]
 
 
 def _row(job: dict[str, Any]) -> tuple[str, ...]:
@@ -60,7 +102,9 @@ def _row(job: dict[str, Any]) -> tuple[str, ...]:
 
 def _ending(job: dict[str, Any]) -> str:
     """What the status word does not say already."""
-    return "" if job["SecondaryStatus"] == job["TrainingJobStatus"] else str(job["SecondaryStatus"])
+    if job["SecondaryStatus"] != job["TrainingJobStatus"]:
+        return str(job["SecondaryStatus"])
+    return str(job["SecondaryStatusTransitions"][-1]["StatusMessage"]).partition(" - ")[2]
 
 
 def _plain(job: dict[str, Any]) -> dict[str, Any]:

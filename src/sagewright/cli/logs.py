@@ -1,6 +1,6 @@
-"""`logs`: what a training job or an endpoint has printed, and what it prints from now on.
+"""`logs`: what a job or an endpoint has printed, and what it prints from now on.
 
-Owns: finding out which of the two a name means, reading log streams from where the last look stopped.
+Owns: finding out which of them a name means, reading log streams from where the last look stopped.
 Does not own: how lines are stored (`blobs.streams`), the log API (`services.logs`).
 """
 
@@ -15,11 +15,14 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
+from sagewright.batch.reports import ERRORS
+from sagewright.cli import transforms
 from sagewright.cli.client import Api, plain_errors
 from sagewright.cli.server import data_dir
 from sagewright.core.errors import SettingsError
 from sagewright.store.kinds import endpoint as endpoints
 from sagewright.store.kinds import training_job as jobs
+from sagewright.store.kinds import transform_job as transform_jobs
 
 _POLL = 0.3  # seconds between looks while following
 _MISSING = ("Could not find", "Requested resource not found")  # how the API says that an endpoint, a job is not there
@@ -80,17 +83,20 @@ def _source(api: Api, name: str, kind: str | None) -> _Source:
     """A job's name may be an endpoint's too: early SDKs name an endpoint after its job. Then the endpoint is meant,
     for it is what prints now. The log of an endpoint that was deleted can still be read. Raises SettingsError."""
     if kind == "job":
-        return _job(api, name)
+        transform = _TransformLog(api, name)
+        return transform if transform.is_there() and not _JobLog(api, name).is_there() else _job(api, name)
     log = _EndpointLog(api, name)
     if log.is_there():
         return log
     if kind is None and (job := _JobLog(api, name)).is_there():
         return job
+    if kind is None and (transform := _TransformLog(api, name)).is_there():
+        return transform
     if log.has_lines():
         return log
     missing = f"no endpoint named '{name}'"
     if kind is None:
-        missing = f"no training job named '{name}', and no endpoint of that name"
+        missing = f"no training or transform job named '{name}', and no endpoint of that name"
     raise SettingsError(f"there is {missing}")
 
 
@@ -131,6 +137,34 @@ class _JobLog:
     def failure(self) -> str | None:
         job = self.describe()
         return str(job.get("FailureReason", "")) if job["TrainingJobStatus"] == jobs.FAILED else None
+
+
+class _TransformLog:
+    """Lines say whose they are: the containers', or `data-log`. What is in its errors is in there too, more briefly."""
+
+    def __init__(self, api: Api, name: str) -> None:
+        self._sagemaker = api.client("sagemaker")
+        self._name = name
+        self._reader = Reader(api.client("logs"), transform_jobs.LOG_GROUP, f"{name}/")
+
+    def is_there(self) -> bool:
+        return transforms.find(self._sagemaker, self._name) is not None
+
+    def lines(self) -> Iterator[str]:
+        for line in self._reader.lines():
+            if not line.stream.endswith(ERRORS):
+                yield f"{line.stream.removeprefix(f'{self._name}/')}: {line.text}"
+
+    def ended(self) -> bool:
+        return self._describe()["TransformJobStatus"] in transform_jobs.TERMINAL
+
+    def failure(self) -> str | None:
+        job = self._describe()
+        return str(job.get("FailureReason", "")) if job["TransformJobStatus"] == transform_jobs.FAILED else None
+
+    def _describe(self) -> dict[str, Any]:
+        described: dict[str, Any] = self._sagemaker.describe_transform_job(TransformJobName=self._name)
+        return described
 
 
 class _EndpointLog:

@@ -106,14 +106,26 @@ def env(
 
 @app.command()
 def jobs(
+    name: Annotated[str | None, typer.Argument(help="One job: all there is to say of it, each bad record too.")] = None,
     data: Data = None,
     as_json: AsJson = False,
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.", min=1, max=100)] = 20,
 ) -> None:
-    """List training jobs, newest first."""
+    """List training and batch transform jobs, newest first; or explain one."""
     from sagewright.cli import jobs as commands
 
-    commands.jobs(data, as_json, limit)
+    if name is not None:
+        commands.job(data, name, as_json)
+    else:
+        commands.jobs(data, as_json, limit)
+
+
+@app.command()
+def interrupt(name: Annotated[str, typer.Argument(help="Name of a spot training job.")], data: Data = None) -> None:
+    """Take a spot training job's instances away, as AWS may at any time; it begins anew from its checkpoints."""
+    from sagewright.cli import interrupt as command
+
+    command.interrupt(data, name)
 
 
 @app.command()
@@ -158,13 +170,13 @@ def token(
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="Name of a training job or an endpoint.")],
+    name: Annotated[str, typer.Argument(help="Name of a job or an endpoint.")],
     data: Data = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
-    job: Annotated[bool, typer.Option("--job", help="The training job, when an endpoint has that name too.")] = False,
+    job: Annotated[bool, typer.Option("--job", help="The job, when an endpoint has that name too.")] = False,
     endpoint: Annotated[bool, typer.Option("--endpoint", help="The endpoint, also when it was deleted.")] = False,
 ) -> None:
-    """Print the log of a training job or an endpoint."""
+    """Print the log of a training job, a batch transform job or an endpoint."""
     from sagewright.cli import logs as commands
 
     if job and endpoint:
@@ -194,6 +206,21 @@ def push(
     from sagewright.cli import building
 
     building.push(data, name)
+
+
+@app.command()
+def prune(
+    data: Data = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    logs_days: Annotated[float, typer.Option(help="Logs of ended jobs older than so many days.", min=0)] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what nobody needs any more: old logs, orphaned containers, folders and content."""
+    from sagewright.cli import prune as command
+
+    command.prune(data, dry_run=dry_run, yes=yes, logs_days=logs_days, as_json=as_json)
 
 
 @app.command()

@@ -61,7 +61,15 @@ class ForgetModels:
     models: Path
 
 
-Action: TypeAlias = Submit | Stop | Remove | StartTransfer | ForgetTransfers | ForgetModels
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """What the ended workload's program wrote becomes ours, where it belongs to another user."""
+
+    backend: BackendName
+    workload: WorkloadId
+
+
+Action: TypeAlias = Submit | Stop | Remove | HandOver | StartTransfer | ForgetTransfers | ForgetModels
 
 
 @dataclass(frozen=True, slots=True)

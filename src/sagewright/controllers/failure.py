@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from sagewright.controllers.last_words import has_windows_line_ends, plain, raised
 from sagewright.workloads.observation import ExitCause, Observation
 
 LIMIT: Final = 1024  # characters, as in the API model
@@ -20,6 +21,9 @@ _TOO_LITTLE_MEMORY: Final = (
     "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an "
     "instance."
 )
+_NO_WORDS: Final = "The program ended with an error and wrote no /opt/ml/output/failure."
+_DISK: Final = "The disk of the container, or its /dev/shm, was full."
+_TOLD: Final = 400  # characters of an exception: the last log lines show it too, and what led to it
 HINTS: Final = {
     126: "The program was found but may not be executed: check its mode (chmod +x), its first line (#!) and that it "
     "is built for this machine.",
@@ -31,6 +35,10 @@ HINTS: Final = {
     "one.",
     128 + signal.SIGBUS: "The program crashed: often /dev/shm or a mapped file is full.",
 }
+_WINDOWS: Final = (
+    "A shell script in the image has Windows line ends (CRLF), which the shell takes for parts of words: convert it "
+    "with `sed -i 's/\\r$//' SCRIPT`, and let git keep it so with a line `*.sh text eol=lf` in .gitattributes."
+)
 
 
 def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
@@ -46,14 +54,23 @@ def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
 
 def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str], noticed: str = "") -> str:
     """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation.
-    `noticed` is what the backend saw about the image; it says more than the code does."""
+    `noticed` is what the backend saw about the image; it and the program's own words say more than the code does."""
     end = f", exit code: {exit_code}{signal_name(exit_code)}"
     start = "AlgorithmError: "
     room = LIMIT - len(start) - len(end)
     if told := failure_file.strip():
         return start + head(told, room) + end
-    hint = noticed or HINTS.get(exit_code, "The program ended with an error and wrote no /opt/ml/output/failure.")
+    hint = head(noticed or own_words(tail) or HINTS.get(exit_code, _NO_WORDS), room)
     return start + hint + last_lines(tail, room - len(hint)) + end
+
+
+def own_words(tail: Sequence[str]) -> str:
+    """The cause as the log itself tells it, in a sentence; empty when it does not."""
+    if has_windows_line_ends(tail):
+        return _WINDOWS
+    if told := raised(tail):
+        return f"{head(told, _TOLD)}."
+    return _DISK if any("No space left on device" in line for line in tail) else ""
 
 
 def of_vanished(tail: Sequence[str]) -> str:
@@ -121,7 +138,7 @@ def _with_lines(cause: str, tail: Sequence[str]) -> str:
 
 def last_lines(tail: Sequence[str], room: int) -> str:
     """The last log lines in `room` characters; what does not fit is cut at the front, because the end tells most."""
-    text = "\n".join(line.rstrip() for line in tail).strip()
+    text = "\n".join(plain(line).rstrip() for line in tail).strip()
     intro = " Last log lines:\n"
     space = room - len(intro)
     if not text or space < 16:

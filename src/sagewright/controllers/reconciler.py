@@ -22,6 +22,7 @@ from sagewright.controllers.controller import (
     Decision,
     ForgetModels,
     ForgetTransfers,
+    HandOver,
     Problem,
     Remove,
     Seen,
@@ -35,7 +36,7 @@ from sagewright.core.clock import Clock
 from sagewright.core.errors import BackendUnavailable, NotFound, SagewrightError, Stale, WorkloadRejected
 from sagewright.core.ids import BackendName, Key, Kind, TransferId, WorkloadId
 from sagewright.store.resources import Resource, Store, Tx
-from sagewright.workloads.backend import ComputeBackend
+from sagewright.workloads.backend import ComputeBackend, HandsOver, Sweeps
 from sagewright.workloads.observation import ExitCause, Observation, Phase
 from sagewright.workloads.transfer import Transfers
 
@@ -136,6 +137,8 @@ class Reconciler:
                     _log.warning("removing %s on %s: it belongs to no resource", workload, name)
                     await backend.remove(workload)
                 self._strangers[name] = strangers
+                if isinstance(backend, Sweeps):
+                    await backend.sweep()
             except BackendUnavailable:
                 continue  # unknown is not gone: the next sweep sees
 
@@ -197,7 +200,7 @@ class Reconciler:
                 raise
         return again
 
-    async def _backend_action(self, action: Submit | Stop | Remove) -> None:
+    async def _backend_action(self, action: Submit | Stop | Remove | HandOver) -> None:
         backend = self._backends.get(action.backend)
         if backend is None:
             raise BackendUnavailable(f"This installation has no backend named '{action.backend}'.")
@@ -206,6 +209,9 @@ class Reconciler:
                 await backend.submit(workload)
             case Stop(workload=workload):
                 await self._stop(backend, workload)
+            case HandOver(workload=workload):
+                if isinstance(backend, HandsOver):
+                    await backend.hand_over(workload)
             case Remove(workload=workload):
                 await backend.remove(workload)
                 self._forget_workload(workload)

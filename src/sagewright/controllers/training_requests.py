@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sagewright.controllers import training_steps as steps
-from sagewright.controllers.controller import Action, ForgetTransfers, Remove, StartTransfer, Submit
+from sagewright.controllers.controller import Action, ForgetTransfers, HandOver, Remove, StartTransfer, Submit
 from sagewright.controllers.training_steps import Job
 from sagewright.core.ids import WorkloadId
 from sagewright.store.kinds import training_job as kind
@@ -44,21 +44,24 @@ class Requests:
             files=container.training_files(request, host),
             folders=container.training_folders(request, host),
             channels=channel_inputs(request, host),
+            layered=job.status.layered,
         )
         return StartTransfer(transfer)
 
-    def collect(self, job: Job) -> StartTransfer:
+    def collect(self, job: Job) -> tuple[Action, ...]:
         """Of all hosts, into the same archives (contract A.9)."""
         key = job.resource.key
         first, *others = (steps.root(self._workloads, each) for each in job.workloads)
         transfer = CollectOutputs(
             steps.collect_id(job.workloads[0]), key.account, key.region, first, job.archives, tuple(others)
         )
-        return StartTransfer(transfer)
+        return (*(HandOver(job.backend, each) for each in job.workloads), StartTransfer(transfer))
 
     def submit(self, job: Job, workload: WorkloadId, has: Capabilities) -> Submit:
+        request, layered = job.spec.request, job.status.layered
+        channels = channel_inputs(request, job.host(workload)) if layered else ()
         made = container.training_workload(
-            job.spec.request,
+            request,
             workload=workload,
             image=steps.image(job.spec.image),
             arn=kind.job_arn(job.resource.key),
@@ -68,6 +71,7 @@ class Requests:
             platform=self._surroundings(job),
             host=job.workloads.index(workload),
             peers=job.peers,
+            layered=[each.channel for each in channels if not each.pipe],
         )
         return Submit(job.backend, made, job.log_streams[workload])
 

@@ -22,6 +22,8 @@ from sagewright.core.errors import StoreError
 from sagewright.core.ids import Region
 from sagewright.core.samples import Samples, edge
 from sagewright.store import metric_rows as rows
+from sagewright.store import transform_rows
+from sagewright.store.kinds import transform_job
 from sagewright.store.metric_rows import Dimensions, Known, Metric
 from sagewright.store.resources import Store, Tx
 from sagewright.wire.messages import Headers, HttpRequest, HttpResponse
@@ -30,7 +32,7 @@ EVERY: Final = 5.0  # seconds between flushes: a divisor of a minute, so that no
 PATH: Final = "/metrics"
 NAMESPACE: Final = "AWS/SageMaker"
 OURS: Final = "Sagewright"  # what AWS does not count
-UTILIZATION: Final = "/aws/sagemaker/Endpoints"
+UTILIZATION: Final = ("/aws/sagemaker/Endpoints", transform_job.LOG_GROUP)
 _FRESH: Final = timedelta(minutes=3)  # a gauge older than this is of an instance that is gone
 _SECONDS: Final = 1e-6  # a microsecond
 _BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -242,7 +244,9 @@ def exposition(tx: Tx, now: datetime) -> str:
     for name, (word, told) in _HISTOGRAMS.items():
         lines += _histogram(f"sagewright_{word}", told, _of(known, NAMESPACE, name))
     for name, (word, told) in _GAUGES.items():
-        lines += _gauge(tx, now, f"sagewright_{word}", told, _of(known, UTILIZATION, name))
+        found = [each for namespace in UTILIZATION for each in _of(known, namespace, name)]
+        lines += _gauge(tx, now, f"sagewright_{word}", told, found)
+    lines += _transforms(list(transform_rows.measured(tx, now - _FRESH)))
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -279,12 +283,36 @@ def _gauge(tx: Tx, now: datetime, word: str, told: str, found: list[Known]) -> I
             yield f"{word}{_labels(each.metric)} {samples.average:.6g}"
 
 
+_TRANSFORMS: Final = {
+    "objects": ("objects_done", "Objects that a transform job is done with."),
+    "objects_total": ("objects", "Objects that a transform job has."),
+    "records": ("records_done", "Records whose answers a transform job has written."),
+    "bytes": ("bytes_done", "Bytes of its input that a transform job has read."),
+    "bytes_total": ("bytes", "Bytes of input that a transform job has."),
+    "failed": ("objects_failed", "Objects of a transform job that have no output."),
+    "skipped": ("records_skipped", "Bad records that a transform job left out."),
+    "records_per_second": ("records_per_second", "How fast a transform job goes."),
+    "seconds_left": ("seconds_left", "How long a transform job will take, at this rate."),
+}
+
+
+def _transforms(jobs: list[transform_rows.Measured]) -> Iterator[str]:
+    """As the rows have it now: jobs that run, and the last word of those that have just ended."""
+    for member, (word, told) in _TRANSFORMS.items():
+        found = [job for job in jobs if job.status.progress.get(member) is not None]
+        if found:
+            yield from _head(f"sagewright_transform_{word}", told, "gauge")
+        for job in found:
+            labels = f'{{region="{job.region}",job="{_escaped(job.name)}"}}'
+            yield f"sagewright_transform_{word}{labels} {job.status.progress[member]:.10g}"
+
+
 def _head(word: str, told: str, kind: str) -> Iterator[str]:
     yield f"# HELP {word} {told}"
     yield f"# TYPE {word} {kind}"
 
 
-_LABELS: Final = {"EndpointName": "endpoint", "VariantName": "variant", "ContainerName": "container"}
+_LABELS: Final = {"EndpointName": "endpoint", "VariantName": "variant", "ContainerName": "container", "Host": "host"}
 
 
 def _labels(metric: Metric, **more: str) -> str:

@@ -148,7 +148,8 @@ def set_aside(path: Path, trash: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a folder, opening closed folders first. Symbolic links are removed, never followed.
 
-    Raises PermissionError when something in it belongs to another user, such as root in a container.
+    Raises PermissionError when something in it belongs to another user, such as root in a container, unless it is an
+    empty folder: an overlay leaves one of root's, mode 0000, in its work folder.
     """
     try:
         shutil.rmtree(path)
@@ -166,7 +167,14 @@ def _open_folders(path: Path) -> None:
         for child in (Path(folder, name) for name in names):
             with suppress(OSError):
                 if stat.S_ISDIR(child.lstat().st_mode):
-                    child.chmod(0o700)
+                    _open_folder(child)
+
+
+def _open_folder(folder: Path) -> None:
+    try:
+        folder.chmod(0o700)
+    except PermissionError:
+        folder.rmdir()  # another user's: it can only go, and only if it is empty
 
 
 def refusal(error: OSError | BlobStoreFull, where: Path) -> TransferError:

@@ -76,6 +76,7 @@ class _Pins:
 
     def pin(self, bucket: str, each: StoredObject) -> int:
         self._meter.check()
+        self._meter.total = (self._meter.total or 0) + each.size
         number, self._count = self._count, self._count + 1
         target = self._folder / str(number)
         if each.content_path is None or not self._link(each.content_path, target):

@@ -2,6 +2,8 @@
 
     ROOT.partial/   built here; a cut-off one is thrown away by the next attempt
     ROOT            exists only when all of it is there
+    inputs, changes beside ROOT, when channels are layered: links to stored objects, and a place for what a container
+                    changes in them (`workloads.layers`); complete before ROOT is
 
 Owns: the folder tree, config files and channels on disk. Does not own: what the config files say
 (`workloads.container`), which objects a channel has (`channels`), which one becomes which file (`plan`), when it is
@@ -27,6 +29,7 @@ from sagewright.staging.meter import Meter
 from sagewright.staging.pipes import RECORD, record_pipes
 from sagewright.staging.plan import ChannelPlan
 from sagewright.staging.source import ObjectStore, StoredObject
+from sagewright.workloads import layers
 from sagewright.workloads.transfer import StageInputs
 
 OPEN: Final = 0o777
@@ -40,13 +43,14 @@ def stage(transfer: StageInputs, objects: ObjectStore, meter: Meter, trash: Path
     root = transfer.root
     partial = root.with_name(f"{root.name}.partial")
     disk.make_folder(root.parent, CLOSED)
-    for leftover in (partial, root, root.with_name(RECORD)):
+    for leftover in (partial, root, root.with_name(RECORD), *layers.folders(root)):
         disk.set_aside(leftover, trash)
     plans = [(each.channel, plan_input(each, transfer, objects)) for each in transfer.channels if not each.pipe]
     meter.total = sum(plan.size for _, plan in plans)
     _build_tree(transfer, partial)
     for channel, plan in plans:
-        _fill_channel(plan, partial / "input" / "data" / channel, objects, meter)
+        folder = _make_layers(root, channel) if transfer.layered else partial / "input" / "data" / channel
+        _fill_channel(plan, folder, objects, meter, link=transfer.layered)
     record_pipes(transfer, objects, partial / "input" / "data", meter)
     meter.check()
     partial.rename(root)
@@ -64,19 +68,28 @@ def _build_tree(transfer: StageInputs, partial: Path) -> None:
         disk.write_file(partial / name, content)
 
 
+def _make_layers(root: Path, channel: str) -> Path:
+    """The folder for the channel's links. What is merged of two folders has the upper one's mode."""
+    links, changes = layers.links(root, channel), layers.changes(root, channel)
+    for folder in (links, changes / "upper", changes / "work"):
+        disk.make_folder(folder, OPEN)
+        disk.keep_access(folder)
+    return links
+
+
 def _levels(path: str) -> Iterator[str]:
     """`a/b/c` → `a`, `a/b`, `a/b/c`."""
     pieces = path.split("/")
     return ("/".join(pieces[:count]) for count in range(1, len(pieces) + 1))
 
 
-def _fill_channel(plan: ChannelPlan, folder: Path, objects: ObjectStore, meter: Meter) -> None:
+def _fill_channel(plan: ChannelPlan, folder: Path, objects: ObjectStore, meter: Meter, *, link: bool) -> None:
     for name in plan.folders:
         disk.make_folder(folder / name, 0o755)
 
     def copy(batch: list[tuple[str, StoredObject]]) -> None:
         for name, each in batch:
-            _copy(each, f"{folder}/{name}", plan.bucket, objects, meter)
+            _bring(each, f"{folder}/{name}", plan.bucket, objects, meter, link=link)
 
     entries = iter(plan.files.items())
     batches = iter(lambda: list(islice(entries, _BATCH)), [])
@@ -92,10 +105,10 @@ def _fill_channel(plan: ChannelPlan, folder: Path, objects: ObjectStore, meter: 
             each.result()
 
 
-def _copy(each: StoredObject, target: str, bucket: str, objects: ObjectStore, meter: Meter) -> None:
+def _bring(each: StoredObject, target: str, bucket: str, objects: ObjectStore, meter: Meter, *, link: bool) -> None:
     if each.content_path is not None:
         try:
-            disk.copy_file(each.content_path, target, meter)
+            (disk.link_file if link else disk.copy_file)(each.content_path, target, meter)
             return
         except FileNotFoundError:
             pass  # written anew, or deleted, since the listing

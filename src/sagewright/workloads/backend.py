@@ -54,6 +54,7 @@ class Capabilities:
     real_opt_ml: bool = True  # False: /opt/ml is not the real path, SAGEMAKER_BASE_DIR is set instead
     details: Mapping[str, str] | None = None
     installed: bool = True  # False: nothing of it is on this machine, so waiting for it is in vain
+    layers: bool = False  # mounts may be layered (`Mount.changes`); `details["inputs"]` says why not
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,25 @@ class MeasuresUsage(Protocol):
     async def usage(self, ids: Collection[WorkloadId]) -> Mapping[WorkloadId, Usage]:
         """Of those that run and of which enough was seen: a mean since the last call may need a second call.
         Raises BackendUnavailable."""
+        ...
+
+
+@runtime_checkable
+class HandsOver(Protocol):
+    """What a backend may be able to do besides: its programs run as users whose files we may not read or remove."""
+
+    async def hand_over(self, workload: WorkloadId) -> None:
+        """Make what the ended workload wrote in its folders ours. Safe to repeat; does nothing where there is no need,
+        and says in the log when it could not. Never raises: a collection that fails for it says so itself."""
+        ...
+
+
+@runtime_checkable
+class Sweeps(Protocol):
+    """What a backend may be able to do besides: free what belongs to none of its workloads any more."""
+
+    async def sweep(self) -> None:
+        """Only what carries this installation's label and is used by nobody. Raises BackendUnavailable."""
         ...
 
 

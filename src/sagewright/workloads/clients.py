@@ -28,28 +28,29 @@ _THEIR_PROXY: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 _HERE: Final = ("localhost", "127.0.0.1", "::1", "169.254.169.254", "169.254.170.2")
 
 
-def client_settings(url: str, peers: Iterable[str] = ()) -> dict[str, str]:
-    """`url` is ours as the container reaches it; `peers` are the names of the other hosts of its job."""
+def client_settings(url: str, bundle: Path, peers: Iterable[str] = ()) -> dict[str, str]:
+    """`url` is ours as the container reaches it, `bundle` a file of this machine, `peers` names of its job's hosts."""
     own = url.partition("://")[2].partition(":")[0]
     return {
         **dict.fromkeys(ENDPOINTS, url),
         "HTTPS_PROXY": url,
         "NO_PROXY": ",".join((*_HERE, own, *peers)),
-        **dict.fromkeys(BUNDLES, CA_BUNDLE),
+        **dict.fromkeys(BUNDLES, str(bundle)),
     }
 
 
-def bundle_mount(bundle: Path) -> Mount:
-    """`bundle` is the file on this machine, as `gateway.authority` keeps it."""
-    return Mount(bundle, CA_BUNDLE, read_only=True)
-
-
-def yielding(platform: Mapping[str, str], user: Mapping[str, str]) -> dict[str, str]:
-    """What of ours stays beside the user's own settings. Keys go together, and so does what belongs to the proxy: a
-    session token beside another's access key, or our bundle for another's proxy, would break both."""
+def beside(platform: Mapping[str, str], user: Mapping[str, str]) -> dict[str, str]:
+    """What of ours stays beside the user's own settings, as the container sees it. Keys go together, and so does what
+    belongs to the proxy: a session token beside another's access key would break both."""
     given = dict(platform)
     if any(name in user for name in KEYS):
         given = {name: value for name, value in given.items() if name not in KEYS}
     if any(name in user for name in _THEIR_PROXY):
         given = {name: value for name, value in given.items() if name not in PROXY}
-    return {name: value for name, value in given.items() if name not in user}
+    return {name: CA_BUNDLE if name in BUNDLES else value for name, value in given.items() if name not in user}
+
+
+def bundle_mounts(platform: Mapping[str, str]) -> tuple[Mount, ...]:
+    """Where the bundle that `platform` names as a file of this machine is seen in the container."""
+    bundle = platform.get(BUNDLES[0])
+    return (Mount(Path(bundle), CA_BUNDLE, read_only=True),) if bundle else ()

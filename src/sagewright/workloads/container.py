@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from sagewright.core.ids import WorkloadId
+from sagewright.workloads import clients
 from sagewright.workloads.hosts import Host, host_resources, hosts_of, seen_by
 from sagewright.workloads.instances import Machine
+from sagewright.workloads.layers import layered_mounts
 from sagewright.workloads.workload import ImageRef, Mount, Workload
 
 ML: Final = "/opt/ml"
@@ -27,7 +29,6 @@ STOP_GRACE: Final = timedelta(seconds=120)
 CHECKPOINTS: Final = "/opt/ml/checkpoints"
 METRICS: Final = "/opt/ml/output/metrics/sagemaker"
 TENSORS: Final = "/opt/ml/output/tensors/"
-KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 Request = Mapping[str, Any]  # CreateTrainingJob as decoded
 
@@ -77,14 +78,11 @@ def training_environment(
 ) -> dict[str, str]:
     """What is set on top of the image's own ENV (contract A.7).
 
-    `platform` has the role's keys and the endpoint URLs. They give way to what the user set, and the three keys
-    only together: a session token beside somebody else's access key would break both. Under network isolation there
-    are none. The service's own names win over the user.
+    `platform` has the role's keys and how AWS clients reach us (`clients`). They give way to what the user set; under
+    network isolation there are none. The service's own names win over the user.
     """
     user = dict(request.get("Environment") or {})
-    given = {} if request.get("EnableNetworkIsolation") else dict(platform or {})
-    if any(name in user for name in KEYS):
-        given = {name: value for name, value in given.items() if name not in KEYS}
+    given = {} if request.get("EnableNetworkIsolation") else clients.beside(platform or {}, user)
     reserved = {
         "TRAINING_JOB_NAME": request["TrainingJobName"],
         "TRAINING_JOB_ARN": arn,
@@ -120,9 +118,11 @@ def training_workload(
     platform: Mapping[str, str] | None = None,
     host: int = 0,
     peers: Mapping[str, WorkloadId] | None = None,
+    layered: Collection[str] = (),
 ) -> Workload:
     """The container of one host, the first unless said otherwise (`host` counts from 0). `root` is the staged folder
-    that becomes /opt/ml. `peers` is as in `Workload`, and empty where there is one host."""
+    that becomes /opt/ml. `peers` is as in `Workload`, and empty where there is one host.
+    `layered` are the channels that were staged beside `root`."""
     entrypoint, arguments = command(request)
     hosts = hosts_of(request)
     resources = host_resources(hosts, machine)[host]
@@ -132,7 +132,12 @@ def training_workload(
         entrypoint=entrypoint,
         arguments=arguments,
         env=training_environment(request, arn=arn, region=region, gpus=resources.gpus, platform=platform),
-        mounts=(Mount(root, ML), *_checkpoint_mount(request, root)),
+        mounts=(
+            Mount(root, ML),
+            *_checkpoint_mount(request, root),
+            *layered_mounts(request, root, layered),
+            *clients.bundle_mounts({} if request.get("EnableNetworkIsolation") else platform or {}),
+        ),
         resources=resources,
         hostname=hosts[host].name,
         peers=peers or {},

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from sagewright.core.ids import WorkloadId
-from sagewright.workloads.container import KEYS, ML
+from sagewright.workloads import clients
+from sagewright.workloads.container import ML
 from sagewright.workloads.instances import Machine, instance_resources
 from sagewright.workloads.workload import ImageRef, Mount, Workload
 
@@ -64,13 +65,11 @@ def serving_environment(
 ) -> dict[str, str]:
     """What is set on top of the image's own ENV (contract B.2.2).
 
-    `platform` has the role's keys and the endpoint URLs; they give way to what the user set, the three keys only
-    together, and an isolated container has none. The service's own names win over the user.
+    `platform` has the role's keys and how AWS clients reach us (`clients`); they give way to what the user set, and an
+    isolated container has none. The service's own names win over the user.
     """
     user = {name: value for name, value in env.items() if name != SERVE_VARIABLE}
-    given = {} if isolated else dict(platform or {})
-    if any(name in user for name in KEYS):
-        given = {name: value for name, value in given.items() if name not in KEYS}
+    given = {} if isolated else clients.beside(platform or {}, user)
     reserved = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     if place.total > 1:
         first = _SAFE_PORTS + place.index * _SAFE_PORTS_EACH
@@ -109,7 +108,7 @@ def serving_workload(
         arguments_label="" if words else SERVE_LABEL,
         required_labels={BIND_LABEL: "true"} if place.total > 1 else {},
         env=serving_environment(env, place, region=region, isolated=isolated, gpus=resources.gpus, platform=platform),
-        mounts=(Mount(model, MODEL, read_only=True),),
+        mounts=(Mount(model, MODEL, read_only=True), *clients.bundle_mounts({} if isolated else platform or {})),
         resources=resources,
         hostname=place.hostname,
         network_isolation=isolated,

@@ -51,6 +51,9 @@ class ChannelInput:
 class StageInputs:
     """Make `root` (it becomes /opt/ml) ready: the folder tree, `files`, and every channel's objects.
 
+    `layered`: channels cost no bytes. Their files are hard links to the stored objects, in folders beside `root` (see
+    `workloads.layers`), and have to be mounted over it. Else they are copies in `root` itself.
+
     `files` maps a path relative to `root` to its content. Done means all of it is there; a transfer that was
     cut off leaves nothing that a later one would trust.
     """
@@ -62,6 +65,7 @@ class StageInputs:
     files: Mapping[str, bytes]
     folders: tuple[str, ...]
     channels: tuple[ChannelInput, ...]
+    layered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,11 +47,17 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A host folder visible in the container at `target`."""
+    """A host folder visible in the container at `target`.
+
+    With `changes` it is layered: the container may write, chmod and delete in it, and `source` stays as it is. What it
+    changes goes into `changes`, a folder with the empty folders `upper` and `work` on one file system that is
+    otherwise unused. Only for backends that can (`Capabilities.layers`).
+    """
 
     source: Path
     target: str
     read_only: bool = False
+    changes: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,17 @@ async def test_without_namespaces_a_folder_stands_for_mounts_below_opt_ml(refusi
     assert (refusing.shared / "file").read_text() == "made\n"
 
 
+async def test_without_namespaces_a_variable_that_names_a_mounted_file_names_the_file_itself(
+    refusing: _RefusingBench,
+) -> None:
+    bundle = refusing.folder / "bundle.pem"
+    bundle.write_text("trusted")
+    mounts = (Mount(refusing.shared, "/opt/ml"), Mount(bundle, "/opt/sagewright/ca-bundle.pem", read_only=True))
+    env = {"AWS_CA_BUNDLE": "/opt/sagewright/ca-bundle.pem", "OTHER": "/opt/sagewright"}
+    work = script(refusing, 'cat "$AWS_CA_BUNDLE"; echo; echo $OTHER', mounts=mounts, env=env)
+    assert await _lines(await refusing.connect(), work) == ["trusted", "/opt/sagewright"]
+
+
 async def test_without_namespaces_python_is_still_the_environments(refusing: _RefusingBench) -> None:
     work = replace(refusing.workload(), entrypoint=("python", "-c", "import sys; print(sys.prefix)"))
     (prefix,) = await _lines(await refusing.connect(), work)

@@ -93,6 +93,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Canned]:
 PATH = "/endpoints/e/invocations"
 GONE = Answer(400, json.dumps({"__type": "ValidationException", "message": 'Could not find endpoint "x".'}).encode())
 NO_JOB = Answer(400, json.dumps({"__type": "ValidationException", "message": "Requested resource not found."}).encode())
+NO_TRANSFORM = Answer(
+    400, json.dumps({"__type": "ValidationException", "message": "Could not find requested job with name: e"}).encode()
+)
 NO_GROUP = Answer(400, json.dumps({"__type": "ResourceNotFoundException", "message": "no group"}).encode())
 
 
@@ -219,6 +222,7 @@ def test_following_a_failed_endpoint_ends_with_the_reason(server: Canned) -> Non
 def test_the_log_of_a_deleted_endpoint_can_be_read(server: Canned, capsys: pytest.CaptureFixture[str]) -> None:
     server.says("DescribeEndpoint", GONE)
     server.says("DescribeTrainingJob", NO_JOB)
+    server.says("DescribeTransformJob", NO_TRANSFORM)
     server.says("DescribeLogStreams", {"logStreams": [{"logStreamName": "A/1"}]})
     server.says(
         "GetLogEvents",
@@ -232,8 +236,9 @@ def test_the_log_of_a_deleted_endpoint_can_be_read(server: Canned, capsys: pytes
 def test_a_name_that_means_nothing_is_said(server: Canned) -> None:
     server.says("DescribeEndpoint", GONE)
     server.says("DescribeTrainingJob", NO_JOB)
+    server.says("DescribeTransformJob", NO_TRANSFORM)
     server.says("DescribeLogStreams", NO_GROUP)
-    with pytest.raises(SettingsError, match="no training job named 'e', and no endpoint"):
+    with pytest.raises(SettingsError, match="no training or transform job named 'e', and no endpoint"):
         log_commands.logs(None, "e", follow=False, kind=None)
     with pytest.raises(SettingsError, match="no endpoint named 'e'"):
         log_commands.logs(None, "e", follow=False, kind="endpoint")

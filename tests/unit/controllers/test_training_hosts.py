@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from sagewright.controllers.controller import ForgetTransfers, LogState, Remove, Seen, StartTransfer, Stop, Submit
+from sagewright.controllers.controller import (
+    ForgetTransfers,
+    HandOver,
+    LogState,
+    Remove,
+    Seen,
+    StartTransfer,
+    Stop,
+    Submit,
+)
 from sagewright.controllers.training_steps import Job, collect_id, stage_id
 from sagewright.core.clock import to_text
 from sagewright.store.kinds.training_job import COMPLETED, IN_PROGRESS, STOPPED, STOPPING, TrainingStatus
@@ -117,7 +126,7 @@ def test_all_have_to_end_well_and_the_folders_of_all_are_collected() -> None:
     found = [ended(each, 0, 20) for each in WORKLOADS]
     assert decide(three(under_way()), look(*found, undrained=[TWO]), after(23)).actions == ()
     uploads = decide(three(under_way()), look(*found), after(23))
-    (action,) = uploads.actions
+    *_, action = uploads.actions
     assert isinstance(action.transfer, CollectOutputs)
     assert (action.transfer.id, action.transfer.root) == (collect_id(ONE), HOME / ONE / "ml")
     assert action.transfer.peers == (HOME / TWO / "ml", HOME / THREE / "ml")
@@ -137,7 +146,7 @@ def test_one_that_fails_stops_the_others_and_gives_the_reason() -> None:
     assert again.actions == (Stop(DOCKER, THREE),)
     found = look(ended(ONE, 143, 22), ended(TWO, 3, 20), ended(THREE, 0, 23))
     uploads = decide(three(committed(failing)), found, after(24))
-    assert kinds(uploads) == [StartTransfer]
+    assert kinds(uploads) == [HandOver, HandOver, HandOver, StartTransfer]
     done = decide(
         three(committed(uploads)),
         Seen(transfers={collect_id(ONE): TransferState(collect_id(ONE), DONE)}),
@@ -229,3 +238,19 @@ def test_a_long_reason_keeps_its_exit_code() -> None:
     assert told.startswith("AlgorithmError: [algo-1] xxx")
     assert told.endswith(", exit code: 1")
     assert len(told) <= 1024
+
+
+def test_what_the_backend_noticed_about_the_image_is_told_while_it_runs_and_kept() -> None:
+    noticed = "The image's ENTRYPOINT is in shell form, so `train` never reached it"
+    running = [replace(runs(each), message=noticed) for each in WORKLOADS]
+    decision = decide(three(under_way()), look(*running), after(20))
+    assert last(decision)["StatusMessage"].endswith(f"Training in progress. - {noticed}")
+    late = decide(three(under_way(seen=(ONE,))), look(running[0], stage=DONE), after(20))
+    assert "algo-2, algo-3 not running yet" in last(late)["StatusMessage"]
+    status = committed(decision)
+    exited = [replace(ended(each, 0, 30), message=noticed) for each in WORKLOADS]
+    uploads = decide(three(status), look(*exited), after(31))
+    assert [each["StatusMessage"].partition(" - ")[2] for each in uploads.status["transitions"]][-2:] == [noticed, ""]
+    lost = replace(ended(ONE, None, 30, ExitCause.LOST), message="the machine was restarted while it ran")
+    failed = decide(three(under_way()), look(lost), after(31))
+    assert "restarted" not in str(failed.status["transitions"])

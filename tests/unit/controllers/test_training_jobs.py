@@ -10,6 +10,7 @@ import pytest
 
 from sagewright.controllers.controller import (
     ForgetTransfers,
+    HandOver,
     LogState,
     Remove,
     Seen,
@@ -149,7 +150,7 @@ def test_a_running_container_is_training() -> None:
 def test_a_container_that_ran_and_is_gone_is_never_started_again() -> None:
     kept = LogState(drained=False, tail=("epoch 3",))
     decision = controller().decide(job(status=training()), seen(stage=DONE, logs=kept), after(30))
-    assert kinds(decision) == [StartTransfer]
+    assert kinds(decision) == [HandOver, StartTransfer]
     assert last(decision)["Status"] == "Uploading"
     ended = controller().decide(job(status=committed(decision)), seen(collect=DONE), after(31))
     assert reason(ended).startswith("InternalServerError: The container was lost while the job ran")
@@ -173,7 +174,7 @@ def test_exit_zero_uploads_and_completes_with_metrics_and_times() -> None:
     metrics = ({"MetricName": "loss", "Value": 0.5, "Timestamp": to_text(after(15))},)
     drained = LogState(drained=True, metrics=metrics)
     collecting = controller().decide(job(status=training()), seen(exited(0), logs=drained), after(21))
-    (action,) = collecting.actions
+    _, action = collecting.actions
     assert isinstance(action, StartTransfer)
     assert isinstance(action.transfer, CollectOutputs)
     assert action.transfer.archives == {
@@ -207,7 +208,7 @@ def test_a_failed_container_fails_the_job_after_its_outputs_were_saved(
 ) -> None:
     logs = LogState(drained=True, tail=("first line", "last line"))
     collecting = controller().decide(job(status=training()), seen(found, logs=logs, failure=failure), after(21))
-    assert (last(collecting)["Status"], kinds(collecting)) == ("Uploading", [StartTransfer])
+    assert (last(collecting)["Status"], kinds(collecting)) == ("Uploading", [HandOver, StartTransfer])
     ended = controller().decide(job(status=committed(collecting)), seen(collect=DONE), after(22))
     assert reason(ended).startswith(starts)
     assert reason(ended).endswith(ends)
@@ -238,7 +239,7 @@ def test_a_failed_upload_of_a_failed_job_comes_second() -> None:
 def test_an_upload_that_was_forgotten_is_started_again() -> None:
     collecting = controller().decide(job(status=training()), seen(exited(0), logs=DRAINED), after(21))
     decision = controller().decide(job(status=committed(collecting)), Seen(), after(22))
-    assert kinds(decision) == [StartTransfer]
+    assert kinds(decision) == [HandOver, StartTransfer]
 
 
 # -- stopping ----------------------------------------------------------------------------------------------------
@@ -267,7 +268,11 @@ def test_a_stop_saves_outputs_and_ignores_the_exit_code(code: int) -> None:
     again = controller().decide(job(STOP_WISH, status, STOPPING), seen(running()), after(16))
     assert kinds(again) == [Stop]
     uploading = controller().decide(job(STOP_WISH, status, STOPPING), seen(exited(code), logs=DRAINED), after(21))
-    assert (last(uploading)["Status"], kinds(uploading), uploading.state) == ("Uploading", [StartTransfer], STOPPING)
+    assert (last(uploading)["Status"], kinds(uploading), uploading.state) == (
+        "Uploading",
+        [HandOver, StartTransfer],
+        STOPPING,
+    )
     stopped = controller().decide(job(STOP_WISH, committed(uploading), STOPPING), seen(collect=DONE), after(22))
     assert stopped.state == STOPPED
     assert stopped.status is not None
@@ -283,7 +288,7 @@ def test_a_stop_that_comes_while_outputs_are_saved_changes_nothing() -> None:
 def test_a_container_that_vanished_while_stopping_still_has_its_outputs_saved() -> None:
     stopping = controller().decide(job(STOP_WISH, training()), seen(running()), after(15))
     uploading = controller().decide(job(STOP_WISH, committed(stopping), STOPPING), seen(), after(16))
-    assert kinds(uploading) == [StartTransfer]
+    assert kinds(uploading) == [HandOver, StartTransfer]
 
 
 def test_the_time_limit_counts_from_the_start_of_the_container_and_stops_it() -> None:

@@ -17,7 +17,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,15 @@ from sagewright.backends.docker.engine import Engine, EngineRefused
 from sagewright.backends.docker.follow import Look, follow
 from sagewright.backends.docker.hints import Hints
 from sagewright.backends.docker.images import ImageProblem, OwnRegistry, check_image, engine_name, find_image, pull
+from sagewright.backends.docker.layer_trial import LayerTrial
 from sagewright.backends.docker.networks import Networks
-from sagewright.backends.docker.ownership import give_to, make_room
+from sagewright.backends.docker.ownership import hand_over, make_room
+from sagewright.backends.docker.programs import explained
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
 from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Usage
 from sagewright.workloads.observation import ExitCause, Observation, Phase
-from sagewright.workloads.workload import ImageRef, Workload
+from sagewright.workloads.workload import Workload
 
 NAME = BackendName("docker")
 _log = logging.getLogger(__name__)
@@ -55,7 +57,8 @@ class _Accepted:
 
 
 class DockerBackend:
-    """`installation` tells our containers from those of others; `credentials` is Docker's own config.json."""
+    """`installation` tells our containers from those of others; `credentials` is Docker's own config.json; `scratch` is
+    a folder on the file system of what will be mounted."""
 
     def __init__(
         self,
@@ -64,10 +67,12 @@ class DockerBackend:
         host: str | None = None,
         credentials: Path | None = None,
         registry: OwnRegistry | None = None,
+        scratch: Path | None = None,
     ) -> None:
         self._registry = registry
         self._installation = installation
         self._engine = Engine(host)
+        self._layers = LayerTrial(self._engine, installation, scratch)
         self._credentials = credentials or Path.home() / ".docker" / "config.json"
         self._label = f"{spec.INSTALLATION}={installation}"
         self._hints = Hints(self._engine, self._label)
@@ -85,19 +90,11 @@ class DockerBackend:
     async def describe(self) -> Capabilities:
         try:
             await self._engine.ping()
-            facts = await self._engine.facts()
+            facts, layering = await self._engine.facts(), await self._layers.result()
         except (BackendUnavailable, EngineRefused) as error:
             words = place.problem(self._engine.host, str(error))
             return Capabilities(NAME, available=False, problem=words, installed=place.installed())
-        return Capabilities(
-            NAME,
-            available=True,
-            version=facts.version,
-            cpus=facts.cpus,
-            memory=facts.memory,
-            gpus=facts.gpus,
-            details=facts.details,
-        )
+        return layering.told(facts.capabilities(NAME))
 
     async def submit(self, workload: Workload) -> None:
         if workload.image.folder:
@@ -176,15 +173,12 @@ class DockerBackend:
     def hints(self) -> AsyncIterator[WorkloadId]:
         return self._hints.follow()
 
-    async def reclaim(self, image: ImageRef, paths: Collection[Path], owner: tuple[int, int] | None = None) -> str:
-        """Give files that a container's root made to us (or to `owner`, uid and gid), so that they can be deleted.
+    async def hand_over(self, workload: WorkloadId) -> None:
+        if os.geteuid() != 0:
+            await hand_over(self._engine, self._installation, lambda: self._find(workload))
 
-        Needed only where we are not root. Answers with why it could not be done; empty when it was, or was no need.
-        """
-        if owner is None and os.geteuid() == 0:
-            return ""
-        given = replace(image, name=engine_name(image, self._registry))
-        return await give_to(self._engine, self._installation, given, paths, owner or (os.getuid(), os.getgid()))
+    async def sweep(self) -> None:
+        await self._engine.prune_volumes(self._label)
 
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]
@@ -208,7 +202,10 @@ class DockerBackend:
                 return False
             facts = await self._engine.facts()
             check_image(image, name, facts, workload.required_labels)
-            config = spec.container_config(workload, self._installation, image, facts, limits=self._raises_limits)
+            layering = (await self._layers.result()).options if any(each.changes for each in workload.mounts) else ""
+            config = spec.container_config(
+                workload, self._installation, image, facts, limits=self._raises_limits, layering=layering
+            )
             config["Image"] = image.id if workload.image.digest else name
             for volume in spec.inner_volumes(workload, image):
                 make_room(volume, workload.mounts)
@@ -307,11 +304,9 @@ class DockerBackend:
 
     async def _listed(self, ids: set[WorkloadId] | None) -> list[Json]:
         """Ours among the engine's containers, of these ids: each with at least Id, State and labels."""
-        if ids is not None and len(ids) == 0:
-            return []
-        if ids is not None and len(ids) == 1:
-            found = await self._find(next(iter(ids)))
-            return [found] if found else []
+        if ids is not None and len(ids) < 2:
+            found = [await self._find(name) for name in ids]
+            return [each for each in found if each]
         rows = await self._engine.containers(self._label)
         there = {row["Id"] for row in rows}
         self._looks = {container: look for container, look in self._looks.items() if container in there}
@@ -328,6 +323,7 @@ class DockerBackend:
             whole = listed if "Config" in listed else await self._engine.inspect(listed["Id"])
         look = seen.observation(whole, direct=direct, booted_at=self._booted_at) if whole else None
         if whole and look:
+            look = await explained(self._engine, whole, look)
             self._looks[listed["Id"]] = (whole["State"]["Status"], look)
         return look
 

@@ -143,6 +143,27 @@ class Engine:
                 found = await client.containers.list(all=True, filters=json.dumps({"label": [label]}))
         return [{name: container[name] for name in ("Id", "Names", "State", "Labels")} for container in found]
 
+    async def read(self, container: str, path: str, limit: int) -> bytes | None:
+        """The first bytes of a tar of this file; None when it is not there."""
+        try:
+            async with self.stream("GET", f"containers/{container}/archive", {"path": path}) as response:
+                start = bytearray()
+                async for chunk in response.content.iter_any():
+                    start += chunk
+                    if len(start) >= limit:
+                        break
+                return bytes(start[:limit])
+        except EngineRefused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    async def prune_volumes(self, label: str) -> None:
+        """Remove the volumes without a name that have this label and that no container has."""
+        with _allow(404, 409):
+            async with self._answers() as client:
+                await client.volumes.prune(filters={"label": [label]})
+
     # -- networks ------------------------------------------------------------
 
     async def ensure_network(self, config: Json) -> None:
@@ -184,15 +205,20 @@ class Engine:
         """The engine's progress, an object per step. Ends when the image is there."""
         params = {"fromImage": name} if _has_tag(name) else {"fromImage": name, "tag": "latest"}
         headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()} if auth else {}
-        async with self._stream("POST", "images/create", params, headers) as response:
-            async for step in _steps(response):
+        async with self.stream("POST", "images/create", params, headers) as response:
+            async for step in steps(response):
                 yield step
 
     async def build(self, params: Mapping[str, str], context: AsyncIterable[bytes]) -> AsyncGenerator[Json, None]:
         """The engine's progress while it builds an image from a tar stream."""
-        async with self._stream("POST", "build", params, {"Content-Type": "application/x-tar"}, context) as response:
-            async for step in _steps(response):
+        async with self.stream("POST", "build", params, {"Content-Type": "application/x-tar"}, context) as response:
+            async for step in steps(response):
                 yield step
+
+    async def delete_image(self, name: str) -> None:
+        with _allow(404, 409):
+            async with self._answers() as client:
+                await client.images.delete(name, force=True)
 
     async def tag(self, name: str, repository: str, tag: str) -> None:
         async with self._answers() as client:
@@ -201,8 +227,8 @@ class Engine:
     async def push(self, repository: str, tag: str, auth: Json) -> AsyncGenerator[Json, None]:
         """The engine's progress. Ends when the registry has it."""
         headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()}
-        async with self._stream("POST", f"images/{repository}/push", {"tag": tag}, headers) as response:
-            async for step in _steps(response):
+        async with self.stream("POST", f"images/{repository}/push", {"tag": tag}, headers) as response:
+            async for step in steps(response):
                 yield step
 
     # -- streams -------------------------------------------------------------
@@ -223,12 +249,12 @@ class Engine:
                     async for piece in pieces:
                         yield piece
                 return
-        async with self._stream("GET", path, params) as response:
+        async with self.stream("GET", path, params) as response:
             async for chunk in response.content.iter_any():
                 yield chunk
 
     async def events(self, filters: Mapping[str, list[str]]) -> AsyncGenerator[Json, None]:
-        async with self._stream("GET", "events", {"filters": json.dumps(filters)}) as response:
+        async with self.stream("GET", "events", {"filters": json.dumps(filters)}) as response:
             async for line in response.content:
                 yield json.loads(line)
 
@@ -243,7 +269,7 @@ class Engine:
     # -- inside --------------------------------------------------------------
 
     @asynccontextmanager
-    async def _stream(
+    async def stream(
         self,
         method: str,
         path: str,
@@ -331,7 +357,7 @@ async def _settle(client: aiodocker.Docker) -> None:
         await client.version()
 
 
-async def _steps(response: aiohttp.ClientResponse) -> AsyncGenerator[Json, None]:
+async def steps(response: aiohttp.ClientResponse) -> AsyncGenerator[Json, None]:
     """Progress, an object per line. Raises EngineRefused for the one that says what went wrong."""
     async for line in response.content:
         if not line.strip():

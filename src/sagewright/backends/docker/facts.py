@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from sagewright.core.ids import BackendName
+from sagewright.workloads.backend import Capabilities
+
 _MACHINES: Final[Mapping[str, str]] = {"x86_64": "amd64", "aarch64": "arm64"}
 _RUNS_ON: Final[Mapping[str, frozenset[str]]] = {  # machine → image architectures that its own instruction set runs
     "amd64": frozenset({"amd64", "386"}),
@@ -43,6 +46,17 @@ class Facts:
         """What a user may want to know besides."""
         told = {"engine": "podman" if self.podman else "docker", "system": self.system, "log driver": self.log_driver}
         return {**told, "gpu": self.gpu_runtime} if self.gpu_runtime else told
+
+    def capabilities(self, name: BackendName) -> Capabilities:
+        return Capabilities(
+            name,
+            available=True,
+            version=self.version,
+            cpus=self.cpus,
+            memory=self.memory,
+            gpus=self.gpus,
+            details=self.details,
+        )
 
     def runs(self, architecture: str) -> bool:
         own = _RUNS_ON.get(self.architecture, frozenset({self.architecture}))

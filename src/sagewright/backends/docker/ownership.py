@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from sagewright.backends.docker.engine import Engine, EngineRefused
+from sagewright.backends.docker.layers import written_folders
 from sagewright.backends.docker.spec import INSTALLATION
+from sagewright.core.errors import BackendUnavailable
 from sagewright.workloads.workload import ImageRef, Mount
+
+_log = logging.getLogger(__name__)
 
 
 def make_room(volume: Mount, mounts: Collection[Mount]) -> None:
@@ -21,6 +28,44 @@ def make_room(volume: Mount, mounts: Collection[Mount]) -> None:
     if not any(place.is_relative_to(mount.source.resolve()) for mount in mounts):
         raise PermissionError(f"{volume.source} leads out of the workload's folder")
     place.mkdir(parents=True, exist_ok=True)
+    if volume.changes:
+        for name in ("upper", "work"):
+            (volume.changes / name).mkdir(parents=True, exist_ok=True)
+
+
+async def hand_over(engine: Engine, installation: str, find: Callable[[], Awaitable[Mapping[str, Any] | None]]) -> None:
+    """Make what a container wrote ours, where it belongs to another user; `find` inspects it. Says in the log when it
+    could not."""
+    name = "a container"
+    try:
+        if (found := await find()) is None:
+            return
+        name = found["Name"].removeprefix("/")
+        folders = [each for each in written_folders(found) if await asyncio.to_thread(holds_closed, each)]
+        problem = await give_to(engine, installation, ImageRef(found["Image"]), folders, (os.getuid(), os.getgid()))
+    except BackendUnavailable as error:
+        problem = str(error)
+    if problem:
+        _log.warning("files of another user stay in the folders of %s: %s", name, problem)
+
+
+def holds_closed(folder: Path) -> bool:
+    """Whether anything in it may not be read by us, or removed."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(_is_closed(entry) for entry in entries)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _is_closed(entry: os.DirEntry[str]) -> bool:
+    if entry.is_symlink():
+        return False
+    if entry.is_dir():
+        return not os.access(entry.path, os.R_OK | os.W_OK | os.X_OK) or holds_closed(Path(entry.path))
+    return entry.is_file() and not os.access(entry.path, os.R_OK)
 
 
 async def give_to(

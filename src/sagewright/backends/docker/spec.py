@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from sagewright.backends.docker.facts import Facts, Image
+from sagewright.backends.docker.layers import volume as layered
 from sagewright.core.errors import WorkloadRejected
 from sagewright.workloads.workload import Mount, Resources, Workload
 
@@ -67,9 +68,10 @@ def reject(workload: Workload, facts: Facts) -> None:
 
 
 def container_config(
-    workload: Workload, installation: str, image: Image, facts: Facts, *, limits: bool = True
+    workload: Workload, installation: str, image: Image, facts: Facts, *, limits: bool = True, layering: str = ""
 ) -> dict[str, Any]:
-    """The body of POST /containers/create. `limits` False leaves out ulimits that the engine may not raise."""
+    """The body of POST /containers/create. `limits` False leaves out ulimits that the engine may not raise; `layering`
+    are the options for layered mounts."""
     config: dict[str, Any] = {
         "Image": workload.image.name,
         "Hostname": workload.hostname,
@@ -77,7 +79,8 @@ def container_config(
         "Labels": _labels(workload, installation, image),
         "Healthcheck": {"Test": ["NONE"]},  # the platform looks after health, not the image
         "ExposedPorts": {f"{port}/tcp": {} for port in workload.ports},
-        "HostConfig": _host_config(workload, installation, image, facts, limits=limits),
+        "HostConfig": _host_config(workload, installation, image, facts, limits=limits)
+        | {"Mounts": _mounts(workload, installation, image, layering)},
     }
     if workload.peers:
         endpoint = {"Aliases": [workload.hostname]}
@@ -106,7 +109,6 @@ def _host_config(workload: Workload, installation: str, image: Image, facts: Fac
     resources = workload.resources
     host: dict[str, Any] = {
         "Init": False,  # the engine's own default may be true
-        "Mounts": [_mount(each) for each in (*workload.mounts, *inner_volumes(workload, image))],
         "LogConfig": _log_config(facts),
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
@@ -133,15 +135,24 @@ def inner_volumes(workload: Workload, image: Image) -> tuple[Mount, ...]:
     found = []
     for volume in image.volumes:
         path = PurePosixPath(posixpath.normpath(volume))
-        for mount in workload.mounts:
-            target = PurePosixPath(mount.target)
-            if path != target and path.is_relative_to(target):
-                found.append(Mount(mount.source / path.relative_to(target), str(path), mount.read_only))
-    taken = {mount.target for mount in workload.mounts}
-    return tuple(mount for mount in found if mount.target not in taken)
+        above = [mount for mount in workload.mounts if path.is_relative_to(mount.target)]
+        if not above:
+            continue
+        mount = max(above, key=lambda each: len(PurePosixPath(each.target).parts))
+        inner = path.relative_to(mount.target)
+        if inner.parts:
+            changes = mount.changes / "inner" / inner if mount.changes else None
+            found.append(Mount(mount.source / inner, str(path), mount.read_only, changes))
+    return tuple(found)
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def _mounts(workload: Workload, installation: str, image: Image, layering: str) -> list[dict[str, Any]]:
+    labels = {INSTALLATION: installation, WORKLOAD: workload.id}
+    mounts = (*workload.mounts, *inner_volumes(workload, image))
+    return [layered(each, each.changes, labels, layering) if each.changes else _bound(each) for each in mounts]
+
+
+def _bound(mount: Mount) -> dict[str, Any]:
     return {"Type": "bind", "Source": str(mount.source), "Target": mount.target, "ReadOnly": mount.read_only}
 
 

@@ -74,7 +74,13 @@ class ProcessBackend:
             _, machine, granted = await self._ready(again=True)
         except (BackendUnavailable, OSError) as error:
             return replace(found, available=False, problem=str(error))
-        return replace(found, gpus=machine.gpus, real_opt_ml=machine.namespaces, details=granted.details())
+        return replace(
+            found,
+            gpus=machine.gpus,
+            real_opt_ml=machine.namespaces,
+            details=granted.details(),
+            layers=granted.can_layer,
+        )
 
     async def _ready(self, *, again: bool = False) -> tuple[Launcher, spec.Machine, Granted]:
         """What submitting needs, found out once; `again` looks at the machine anew, as it may have been mended."""

@@ -33,12 +33,13 @@ _SWITCHES = (
 @dataclass(frozen=True, slots=True)
 class Granted:
     """`refused` is empty when namespaces work; else what the kernel said and what to do about it. `network` likewise,
-    for networks of their own."""
+    for networks of their own, and `layers` for showing a folder of which the program changes nothing."""
 
     refused: str
     memory: bool
     cpus: bool
     network: str = ""
+    layers: str = ""
 
     def details(self) -> dict[str, str]:
         return {
@@ -46,8 +47,15 @@ class Granted:
             "memory limit": "control group" if self.memory else "none: no control group can be made here",
             "cpu limit": "control group" if self.cpus else "none: no control group can be made here",
             "serving": self._serving(),
+            "inputs": "hard links to the stored objects"
+            if self.can_layer
+            else f"copies: {self.layers or self.refused}",
             "isolation": "none: programs see the host's files with the rights of whoever started Sagewright",
         }
+
+    @property
+    def can_layer(self) -> bool:
+        return not (self.refused or self.layers)
 
     def _serving(self) -> str:
         if self.refused or self.network:
@@ -82,6 +90,7 @@ def probe(launcher: Launcher, here: Machine, proc: Path = Path("/proc")) -> Gran
         memory=bool(found["memory"]),
         cpus=bool(found["cpus"]),
         network=str(found.get("network", "")),
+        layers=str(found.get("layers", "")),
     )
 
 

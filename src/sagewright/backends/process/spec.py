@@ -7,13 +7,14 @@ Does not own: the record's files and their reading (`records`), the runner's use
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sagewright.backends.process import environments
 from sagewright.backends.process.runner import network
 from sagewright.core.errors import WorkloadRejected
-from sagewright.workloads.workload import FolderImage, Workload
+from sagewright.workloads.workload import FolderImage, Mount, Workload
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
@@ -70,6 +71,7 @@ def to_record(workload: Workload, installation: str, machine: Machine) -> dict[s
     """The runner's task, plus what observing needs. Times are seconds, sizes bytes, paths absolute."""
     image = workload.image.folder
     limits = workload.resources
+    env, mounts = _reachable(workload, machine)
     return {
         "id": workload.id,
         "installation": installation,
@@ -77,8 +79,8 @@ def to_record(workload: Workload, installation: str, machine: Machine) -> dict[s
         "image_digest": image.digest if image else None,
         "folder": str(image.path.absolute()) if image else "",
         "argv": [*_entrypoint(workload, image), *(workload.arguments or ())],
-        "env": {**_gpu_env(workload, machine), **workload.env},
-        "mounts": [(str(mount.source.absolute()), mount.target, mount.read_only) for mount in workload.mounts],
+        "env": {**_gpu_env(workload, machine), **env},
+        "mounts": [_mount(mount) for mount in mounts],
         "memory": limits.memory,
         "cpus": limits.cpus,
         "shared_memory": limits.shared_memory,
@@ -93,6 +95,16 @@ def to_record(workload: Workload, installation: str, machine: Machine) -> dict[s
     }
 
 
+def _reachable(workload: Workload, machine: Machine) -> tuple[Mapping[str, str], tuple[Mount, ...]]:
+    """Without namespaces nothing is mounted outside /opt/ml: a variable that names what is mounted names its source."""
+    if machine.namespaces:
+        return workload.env, workload.mounts
+    named = set(workload.env.values())
+    sources = {mount.target: str(mount.source.absolute()) for mount in workload.mounts if mount.target in named}
+    env = {name: sources.get(value, value) for name, value in workload.env.items()}
+    return env, tuple(mount for mount in workload.mounts if mount.target not in sources)
+
+
 def _machine_part(image: FolderImage | None, machine: Machine) -> dict[str, object]:
     requirements = image.requirements if image else ""
     return {
@@ -105,6 +117,12 @@ def _machine_part(image: FolderImage | None, machine: Machine) -> dict[str, obje
         "uv": machine.uv,
         "python": machine.python,
     }
+
+
+def _mount(mount: Mount) -> tuple[str, str, bool, str]:
+    """(source, target, read only, changes): the last is empty when the mount is not layered."""
+    changes = str(mount.changes.absolute()) if mount.changes else ""
+    return str(mount.source.absolute()), mount.target, mount.read_only, changes
 
 
 def _has_own_network(workload: Workload, machine: Machine) -> bool:

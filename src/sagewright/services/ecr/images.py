@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import select
 
 from sagewright.core.context import Ctx
-from sagewright.core.image_manifests import INDEXES, ManifestUnreadable, digest_of, is_digest, parse
+from sagewright.core.image_manifests import ManifestUnreadable, digest_of, is_digest
 from sagewright.services.ecr.common import existing, invalid, page
 from sagewright.services.service import Operation, Request, Response, reads, writes
 from sagewright.store import registry_push
@@ -96,7 +96,7 @@ def _batch_delete(ctx: Ctx, tx: Tx, request: Request) -> Response:
         named = [tag.name for tag in rows.list_tags(tx, repository) if tag.digest == found.digest]
         dropped = [image_id["imageTag"]] if not image_id.get("imageDigest") else named or [""]
         whole = set(dropped) >= set(named)
-        if whole and (holder := _index_of(tx, repository, found.digest)):
+        if whole and (holder := rows.holder_of(tx, repository, found.digest)):
             failures.append(_failure(image_id, "ImageReferencedByManifestList", f"[{holder}]"))
             continue
         if whole:
@@ -180,12 +180,6 @@ def _find(tx: Tx, repository: Repository, image_id: Request) -> Manifest | str:
     if digest and tag and by_tag != digest:
         return "ImageTagDoesNotMatchDigest"
     return rows.find_manifest(tx, repository, str(digest or by_tag)) or "ImageNotFound"
-
-
-def _index_of(tx: Tx, repository: Repository, digest: str) -> str | None:
-    """An index in the repository that lists this manifest."""
-    listed = (each for each in rows.list_manifests(tx, repository) if each.media_type in INDEXES)
-    return next((each.digest for each in listed if digest in parse(each.content, each.media_type).manifests), None)
 
 
 def _tags(tx: Tx, repository: Repository) -> defaultdict[str, list[str]]:

@@ -14,8 +14,9 @@ from array import array
 from collections.abc import Iterator
 from typing import Any
 
-from .pipe import Pipe, Unreadable, headers
+from .pipe import SMALL, Pipe, Unreadable, headers, record
 
+_AHEAD = 64 << 10  # bytes of entries
 _CHUNK = 256 << 10  # bytes of a compressed object read at a time, and of what they become
 _WHOLE = 4 << 20  # bytes; what unpacks to no more is unpacked once, and held until its length is known
 _GZIP = 31  # zlib's name for: gzip, and nothing else
@@ -36,6 +37,7 @@ class Channel:
         self._objects = f"{folder}/objects"
         self._entries = open(f"{folder}/entries", "rb")  # noqa: SIM115 - read for as long as the process lives
         self._starts = array("Q", _starts(self._entries))
+        self._at, self._ahead = 0, b""
 
     def order(self, epoch: int) -> array[int]:
         """The units of an epoch, as numbers of lines."""
@@ -49,23 +51,22 @@ class Channel:
         for unit in units:
             for part in self._parts(unit):
                 if isinstance(part, str):
-                    self._send_text(part.encode(), pipe)
+                    self._send_whole(part.encode(), pipe)
                 else:
                     number, uri = part
                     self._send_object(number, uri, pipe)
         pipe.flush()
 
     def _parts(self, unit: int) -> list[Any]:
+        """Read ahead, which pays where units come in their order."""
         start, end = self._starts[unit], self._starts[unit + 1]
-        parts: list[Any] = json.loads(os.pread(self._entries.fileno(), end - start, start))
+        if not self._at <= start <= end <= self._at + len(self._ahead):
+            self._at, self._ahead = start, os.pread(self._entries.fileno(), max(end - start, _AHEAD), start)
+        parts: list[Any] = json.loads(self._ahead[start - self._at : end - self._at])
         return parts
 
-    def _send_text(self, text: bytes, pipe: Pipe) -> None:
-        if not self._records:
-            pipe.write(text)
-            return
-        for header, _, padding in headers(len(text)):  # one part: no text is that long
-            pipe.write(header + text + padding)
+    def _send_whole(self, content: bytes, pipe: Pipe) -> None:
+        pipe.write(record(content) if self._records else content)
 
     def _send_object(self, number: int, uri: str, pipe: Pipe) -> None:
         descriptor = os.open(f"{self._objects}/{number}", os.O_RDONLY | os.O_CLOEXEC)
@@ -85,6 +86,11 @@ class Channel:
             os.close(descriptor)
 
     def _send_stored(self, descriptor: int, pipe: Pipe) -> None:
+        """Most objects are small, and then one read is all."""
+        begin = os.pread(descriptor, SMALL, 0)
+        if len(begin) < SMALL:
+            self._send_whole(begin, pipe)
+            return
         size = os.fstat(descriptor).st_size
         if not self._records:
             pipe.send_file(descriptor, 0, size)

@@ -15,8 +15,9 @@ MAGIC = 0xCED7230A
 LONGEST_PART = (1 << 29) - 4  # bytes; the largest multiple of four that 29 bits can tell
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 
+_HEADER = struct.Struct("<II")
 _BUFFER = 256 << 10  # bytes
-_SMALL = 64 << 10  # bytes; below this a copy is cheaper than a call of its own
+SMALL = 64 << 10  # bytes; below this a copy is cheaper than a call of its own
 _SPLICE = 16 << 20  # bytes asked for at a time
 _NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -47,7 +48,7 @@ class Pipe:
 
     def send_file(self, source: int, offset: int, count: int) -> None:
         """`count` bytes of a file, its pages moved rather than copied. Raises EOFError when it has fewer."""
-        if count <= _SMALL:
+        if count <= SMALL:
             self._copy(source, offset, count)
             return
         self.flush()
@@ -73,6 +74,11 @@ class Pipe:
             offset, count = offset + len(data), count - len(data)
 
 
+def record(content: bytes) -> bytes:
+    """A record of one part: what is in memory is never too long for that."""
+    return _HEADER.pack(MAGIC, len(content)) + content + b"\0" * (-len(content) % 4)
+
+
 def headers(size: int) -> Iterable[tuple[bytes, int, bytes]]:
     """(header, length of the payload's part, padding) of each part of a record of `size` bytes."""
     left = size
@@ -80,7 +86,7 @@ def headers(size: int) -> Iterable[tuple[bytes, int, bytes]]:
         part = min(left, LONGEST_PART)
         begins, ends = left == size, part == left
         flag = (WHOLE if ends else FIRST) if begins else (LAST if ends else MIDDLE)
-        yield struct.pack("<II", MAGIC, flag << 29 | part), part, b"\0" * (-part % 4)
+        yield _HEADER.pack(MAGIC, flag << 29 | part), part, b"\0" * (-part % 4)
         left -= part
         if not left:
             return

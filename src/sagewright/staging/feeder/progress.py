@@ -23,14 +23,11 @@ class Progress:
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.epoch, self.phase = read(path)
+        self.epoch, _ = read(path)
 
     def set(self, epoch: int, phase: int) -> None:
         os.pwrite(self._file, _FORM.pack(epoch, phase), 0)
-        self.epoch, self.phase = epoch, phase
-
-    def close(self) -> None:
-        os.close(self._file)
+        self.epoch = epoch
 
 
 def read(path: str) -> tuple[int, int]:

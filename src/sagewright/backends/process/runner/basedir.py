@@ -1,7 +1,7 @@
 """`/opt/ml` where the kernel grants no mount namespace: a folder that SAGEMAKER_BASE_DIR names instead.
 
-Mounts below /opt/ml appear in it as symbolic links; read-only ones are not protected. A mount elsewhere cannot be
-given at all and is refused.
+Mounts below /opt/ml appear in it as symbolic links; read-only ones are not protected. A mount elsewhere, or a layered
+one, cannot be given at all and is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ _ML = "/opt/ml"
 
 def make(task: Task, record: str) -> str | None:
     """The folder that stands for /opt/ml; None when the workload mounts nothing there."""
-    mounts = {normal(target): source for source, target, _ in task.mounts}
+    mounts = {normal(target): source for source, target, _, _ in task.mounts}
+    if layered := [target for _, target, _, changes in task.mounts if changes]:
+        raise CannotRun("start", f"{layered[0]} cannot be layered here: the kernel refuses mount namespaces.")
     for target, source in mounts.items():
         if not os.path.isdir(source):
             raise CannotRun("start", f"The folder {source}, to be seen at {target}, does not exist.")

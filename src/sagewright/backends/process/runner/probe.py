@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from . import cgroups, child, network, start, syscalls
+from . import cgroups, child, network, rootfs, start, syscalls
 from .task import Task, load
 
 
@@ -22,6 +22,7 @@ def probe() -> None:
         "cpus": _limits(None, 1.0),
         "namespaces": _said(lambda: _enter(task, record)),
         "network": _said(network.try_out),
+        "layers": _said(lambda: _layer(task, record)),
     }
     sys.stdout.write(json.dumps(found))
 
@@ -73,6 +74,25 @@ def _enter(task: Task, record: str) -> None:
     os.waitpid(first, 0)
     if said:
         raise OSError(said.decode(errors="replace"))
+
+
+def _layer(task: Task, record: str) -> None:
+    """Show a file through an overlay in `record`, and change it there."""
+    if task.user_namespace:
+        start.enter_user_namespace()
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+    lower, upper, work, merged = (f"{record}/layers/{name}" for name in ("lower", "upper", "work", "merged"))
+    for folder in (lower, upper, work, merged):
+        os.makedirs(folder)
+    with open(f"{lower}/file", "w") as file:
+        file.write("kept")
+    rootfs.overlay(lower, upper, work, merged, user_namespace=task.user_namespace)
+    with open(f"{merged}/file", "a") as file:
+        file.write(" and changed")
+    with open(f"{lower}/file") as file:
+        if file.read() != "kept":
+            raise OSError("an overlay let a change through")
 
 
 def _become(task: Task, record: str) -> None:

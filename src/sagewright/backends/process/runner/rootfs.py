@@ -35,11 +35,14 @@ def enter(task: Task, record: str, machine: str) -> None:
     os.mkdir(root)
     syscalls.mount(root, root, flags=syscalls.MS_BIND)
     syscalls.mount("", root, flags=syscalls.MS_UNBINDABLE)  # it lies in what is bound into it: no copies of itself
-    mounts = sorted(((normal(target), source, ro) for source, target, ro in task.mounts), key=lambda each: each[0])
-    _lay_out(root, [target for target, _, _ in mounts])
+    mounts = sorted((normal(target), source, ro, changes) for source, target, ro, changes in task.mounts)
+    _lay_out(root, [target for target, _, _, _ in mounts])
     _own_places(root, record, task, machine)
-    for target, source, read_only in mounts:
-        _mount(source, root, target, read_only)
+    for target, source, read_only, changes in mounts:
+        if changes:
+            _mount_layered(source, root + target, changes, task)
+        else:
+            _mount(source, root, target, read_only)
     syscalls.pivot_into(root)
     syscalls.mount("", "/", flags=syscalls.MS_PRIVATE)
 
@@ -109,7 +112,7 @@ def _own_places(root: str, record: str, task: Task, machine: str) -> None:
         if _below(kept, HOME):
             _mount(kept, root, kept, True)
     _mount(f"{record}/program", root, PROGRAM, False)
-    _mount_environment(root, record, task.environment_path)
+    _mount_environment(root, record, task.environment_path, user_namespace=task.user_namespace)
     _mount_proc(root)
     _mount_shm(root, task.shared_memory)
     hosts = os.path.realpath("/etc/hosts")
@@ -128,21 +131,39 @@ def _mount(source: str, root: str, target: str, read_only: bool) -> None:
     syscalls.bind(source, root + target, read_only=read_only)
 
 
-def _mount_environment(root: str, record: str, environment: str) -> None:
+def _mount_environment(root: str, record: str, environment: str, *, user_namespace: bool) -> None:
     """The environment is shared by all workloads: what this one installs into it stays its own."""
     target = root + ENVIRONMENT
     os.makedirs(target, exist_ok=True)
     upper, work = f"{record}/environment", f"{record}/environment.work"
     os.mkdir(upper)
     os.mkdir(work)
-    layers = f"lowerdir={_escaped(environment)},upperdir={_escaped(upper)},workdir={_escaped(work)}"
-    for options in (layers, f"{layers},userxattr"):  # the second form is for user namespaces
-        try:
-            syscalls.mount("overlay", target, "overlay", options=options)
-        except OSError:
-            continue
-        return
-    syscalls.bind(environment, target, read_only=True)  # a file system without layers: then nothing can be added
+    try:
+        overlay(environment, upper, work, target, user_namespace=user_namespace)
+    except OSError:
+        syscalls.bind(environment, target, read_only=True)  # a file system without layers: then nothing can be added
+
+
+def _mount_layered(source: str, target: str, changes: str, task: Task) -> None:
+    _mount_point(target, folder=True)
+    try:
+        overlay(source, f"{changes}/upper", f"{changes}/work", target, user_namespace=task.user_namespace)
+    except OSError as error:
+        raise CannotRun("start", f"The folder {source} cannot be layered for {task.id}: {error}.") from error
+
+
+def overlay(lower: str, upper: str, work: str, target: str, *, user_namespace: bool) -> None:
+    """Show `lower` at `target`; what is changed there goes to `upper`. Raises OSError.
+
+    A user namespace may keep its marks in `user.` attributes only. With redirects, which it may not have, folders of
+    `lower` can be renamed as any other. An older kernel may know neither option.
+    """
+    layers = f"lowerdir={_escaped(lower)},upperdir={_escaped(upper)},workdir={_escaped(work)}"
+    better = "userxattr" if user_namespace else "redirect_dir=on"
+    try:
+        syscalls.mount("overlay", target, "overlay", options=f"{layers},{better}")
+    except OSError:
+        syscalls.mount("overlay", target, "overlay", options=layers)
 
 
 def _escaped(path: str) -> str:

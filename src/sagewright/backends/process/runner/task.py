@@ -23,7 +23,9 @@ class Task:
         self.folder: str = raw["folder"]
         self.argv: list[str] = raw["argv"]
         self.env: dict[str, str] = raw["env"]
-        self.mounts: list[tuple[str, str, bool]] = [(source, target, ro) for source, target, ro in raw["mounts"]]
+        self.mounts: list[tuple[str, str, bool, str]] = [
+            (source, target, read_only, changes) for source, target, read_only, changes in raw["mounts"]
+        ]
         self.memory: int | None = raw["memory"]
         self.cpus: float | None = raw["cpus"]
         self.shared_memory: int | None = raw["shared_memory"]

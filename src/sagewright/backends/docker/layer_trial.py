@@ -1,0 +1,144 @@
+"""Whether this engine can layer mounts, found out by trying.
+
+A container of an empty image is never started: looking into it mounts what it has, which takes a fifth of a second.
+Owns: the trial. Does not own: how a layered mount is described (`layers`), when it is asked (`backend`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import secrets
+import shutil
+import tarfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from sagewright.backends.docker.engine import Engine, EngineRefused, steps
+from sagewright.backends.docker.facts import Facts
+from sagewright.backends.docker.layers import volume
+from sagewright.backends.docker.spec import INSTALLATION
+from sagewright.workloads.backend import Capabilities
+from sagewright.workloads.workload import Mount
+
+# The first is better: folders of the source can be renamed. The last is for engines in a user namespace.
+_WAYS: Final = ("redirect_dir=on", "", "userxattr")
+_TAR: Final = {"Content-Type": "application/x-tar"}
+_SHOWN, _WRITTEN, _TARGET = "shown", "written", "/layered"
+
+
+@dataclass(frozen=True, slots=True)
+class Layering:
+    """Whether this engine can. `options` are the overlay's; `problem` is empty when it can."""
+
+    options: str = ""
+    problem: str = ""
+
+    def told(self, engine: Capabilities) -> Capabilities:
+        said = f"copies: {self.problem}" if self.problem else "hard links to the stored objects"
+        return replace(engine, layers=not self.problem, details={**(engine.details or {}), "inputs": said})
+
+
+class LayerTrial:
+    """Tried once for each engine met, in a folder below `scratch`: on the file system that inputs will be on. Without
+    one nothing is layered."""
+
+    def __init__(self, engine: Engine, installation: str, scratch: Path | None) -> None:
+        self._engine = engine
+        self._installation = installation
+        self._scratch = scratch
+        self._lock = asyncio.Lock()
+        self._found: tuple[Facts, Layering] | None = None
+
+    async def result(self) -> Layering:
+        """Raises BackendUnavailable."""
+        async with self._lock:
+            facts = await self._engine.facts()  # another object after an outage: it may be another engine
+            if self._found is None or self._found[0] is not facts:
+                self._found = facts, await self._try()
+            return self._found[1]
+
+    async def _try(self) -> Layering:
+        if self._scratch is None:
+            return Layering(problem="no folder was given to try it in")
+        said = ""
+        for options in _WAYS:
+            folder = self._scratch / f".layers-{secrets.token_hex(4)}"
+            try:
+                await asyncio.to_thread(_prepare, folder)
+                await self._run(folder, options)
+            except (EngineRefused, OSError) as error:
+                said = said or str(error)
+            else:
+                return Layering(options)
+            finally:
+                await asyncio.to_thread(_discard, folder)
+        return Layering(problem=said)
+
+    async def _run(self, folder: Path, options: str) -> None:
+        """Raises OSError, EngineRefused, BackendUnavailable."""
+        name = f"sagewright-layers-{secrets.token_hex(6)}"
+        image = await self._import(name)
+        try:
+            labels = {f"{INSTALLATION}.trial": self._installation}
+            mount = volume(Mount(folder / "lower", _TARGET), folder, labels, options)
+            config = {"Image": image, "Cmd": ["none"], "Labels": labels, "HostConfig": {"Mounts": [mount]}}
+            container = await self._engine.create(name, config)
+            try:
+                await self._put(container)
+                if not await self._is_shown(container):
+                    raise OSError("the engine does not see this machine's files")
+            finally:
+                await self._engine.delete(container)
+        finally:
+            await self._engine.delete_image(name)
+        if not (folder / "upper" / _WRITTEN).exists() or (folder / "lower" / _WRITTEN).exists():
+            raise OSError("the engine does not write to this machine's files")
+
+    async def _import(self, name: str) -> str:
+        """An image of one layer without files; its id."""
+        made = ""
+        params = {"fromSrc": "-", "repo": name}
+        async with self._engine.stream("POST", "images/create", params, _TAR, _archive({})) as response:
+            async for step in steps(response):
+                made = str(step.get("status", made))
+        return made
+
+    async def _put(self, container: str) -> None:
+        path = f"containers/{container}/archive"
+        async with self._engine.stream("PUT", path, {"path": _TARGET}, _TAR, _archive({_WRITTEN: b"new"})):
+            pass
+
+    async def _is_shown(self, container: str) -> bool:
+        try:
+            async with self._engine.stream("HEAD", f"containers/{container}/archive", {"path": f"{_TARGET}/{_SHOWN}"}):
+                return True
+        except EngineRefused as refused:
+            if refused.status == 404:
+                return False
+            raise
+
+
+async def _archive(files: Mapping[str, bytes]) -> AsyncIterator[bytes]:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    yield content.getvalue()
+
+
+def _prepare(folder: Path) -> None:
+    for name in ("lower", "upper", "work"):
+        (folder / name).mkdir(parents=True)
+    (folder / "lower" / _SHOWN).write_bytes(b"")
+
+
+def _discard(folder: Path) -> None:
+    with suppress(OSError):
+        (folder / "work" / "work").rmdir()  # the engine's root made it, and it cannot be opened
+    shutil.rmtree(folder, ignore_errors=True)
