@@ -53,6 +53,10 @@ _BY_THE_ENGINE: Final = (  # in the container's log: the program was found, and 
 )
 
 
+_PASSED_ON: Final = re.compile("CalledProcessError|ExecuteUserScriptError|Training Execution failed")
+"""In failure files that only say that another program failed: those of the training toolkit and of SDK v3's drivers."""
+
+
 def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
     """Why a workload that has EXITED, and not with success, did so."""
     if found.cause is ExitCause.OUT_OF_MEMORY:
@@ -66,12 +70,14 @@ def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
 
 def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str], noticed: str = "") -> str:
     """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation.
+    A file that only says that another program failed is followed by the last log lines, where that one said why.
     `noticed` is what the backend saw about the image; it and the program's own words say more than the code does."""
     end = f", exit code: {exit_code}{signal_name(exit_code)}"
     start = "AlgorithmError: "
     room = LIMIT - len(start) - len(end)
     if told := failure_file.strip():
-        return start + head(told, room) + end
+        shown = head(told, room)
+        return start + shown + (last_lines(tail, room - len(shown)) if _PASSED_ON.search(told) else "") + end
     hint = head(noticed or own_words(tail) or HINTS.get(exit_code, _NO_WORDS), room)
     return start + hint + last_lines(tail, room - len(hint)) + end
 
