@@ -85,7 +85,8 @@ def test_content_that_no_row_names_is_found_once_it_is_old(jobs: Jobs) -> None:
     server = jobs.server
     jobs.s3.put_object(Bucket="job-tests", Key="kept", Body=b"kept")
     stored = [path for path in (server.data / "blobs").rglob("*") if path.is_file()]
-    orphan = stored[0].with_name("f" * len(stored[0].name))
+    orphan = stored[0].parents[1] / "ff" / ("f" * len(stored[0].name))
+    orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"y" * 5000)
     assert found(server) == {}, "an upload may still be under way"
     for path in (*stored, orphan):
