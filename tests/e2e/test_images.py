@@ -227,4 +227,4 @@ def test_an_image_for_other_processors_is_refused_before_it_starts(server: Serve
     assert ended["TrainingJobStatus"] == "Failed"
     assert "is for s390x processors" in ended["FailureReason"]
     assert "docker build --platform linux/" in ended["FailureReason"]
-    assert "TrainingStartTime" not in ended
+    assert "Training" not in [each["Status"] for each in ended["SecondaryStatusTransitions"]]
