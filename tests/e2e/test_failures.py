@@ -80,20 +80,25 @@ def test_an_entrypoint_in_shell_form_never_sees_train(server: Server, build: Bui
 def test_a_script_whose_first_line_ends_as_on_windows(server: Server, build: Build) -> None:
     script = "#!/bin/sh\r\necho hello\r\n"
     image = build("COPY train /train", 'ENTRYPOINT ["/train"]', train=(script, 0o755))
-    assert "CR LF" in reason_of(server, image, "crlf-first")
+    assert "CRLF" in reason_of(server, image, "crlf-first")
+
+
+def test_a_script_without_a_first_line_that_names_its_interpreter(server: Server, build: Build) -> None:
+    image = build("COPY train /train", 'ENTRYPOINT ["/train"]', train=("echo hello\n", 0o755))
+    assert "without a #! line" in reason_of(server, image, "no-shebang")
 
 
 def test_a_script_whose_lines_end_as_on_windows(server: Server, build: Build) -> None:
     script = "set -e\r\nmodel_trainer --epochs 1\r\n"
     image = build("COPY train /train", 'ENTRYPOINT ["/bin/sh", "/train"]', train=(script, 0o755))
-    assert "CR LF" in reason_of(server, image, "crlf")
+    assert "CRLF" in reason_of(server, image, "crlf")
 
 
 def test_a_script_whose_interpreter_name_ends_as_on_windows(server: Server, build: Build) -> None:
     image = build(
         "COPY train /train", 'ENTRYPOINT ["/bin/sh", "-c", "/train", "sh"]', train=("#!/usr/bin/env sh\r\n", 0o755)
     )
-    assert "CR LF" in reason_of(server, image, "crlf-env")
+    assert "CRLF" in reason_of(server, image, "crlf-env")
 
 
 def test_a_program_that_somebody_killed(server: Server, build: Build) -> None:

@@ -21,9 +21,9 @@ class Transforms:
         self.sagemaker, self.s3, self.logs = server.client("sagemaker"), server.client("s3"), server.client("logs")
         self.s3.create_bucket(Bucket=BUCKET)
 
-    def model(self, *behaviours: str) -> str:
+    def model(self, *behaviours: str, name: str = "") -> str:
         """One container per behaviour."""
-        name = f"{self.prefix}-{'-'.join(behaviours)}"
+        name = f"{self.prefix}-{name or '-'.join(behaviours)}"
         self.s3.put_object(Bucket=BUCKET, Key=f"{name}/model.tar.gz", Body=archive("one"))
         containers = [
             {

@@ -209,6 +209,21 @@ def push(
 
 
 @app.command()
+def prune(
+    data: Data = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    logs_days: Annotated[float, typer.Option(help="Logs of ended jobs older than so many days.", min=0)] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what nobody needs any more: old logs, orphaned containers, folders and content."""
+    from sagewright.cli import prune as command
+
+    command.prune(data, dry_run=dry_run, yes=yes, logs_days=logs_days, as_json=as_json)
+
+
+@app.command()
 def doctor(data: Data = None, as_json: AsJson = False) -> None:
     """What works on this machine, and how to mend what does not."""
     from sagewright.cli import doctor as command

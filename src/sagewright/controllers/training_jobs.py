@@ -206,9 +206,8 @@ class TrainingController:
 
     def _go_on(self, job: Job, seen: Seen, now: datetime) -> Decision:
         if job.ran and job.status.unreachable_since is None:
-            job = job.with_status(
-                steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, hosts.late(job, seen))
-            )
+            told = hosts.late(job, seen) or hosts.remark(job, seen)
+            job = job.with_status(steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, told))
         if failed := pipes.failure(job, seen) or hosts.first_failure(job, seen):
             return self._failed(job, failed, seen, now)
         if attempts.is_interrupted(job, seen, now):

@@ -2,7 +2,7 @@
 
 train: what it does is told by the hyperparameter behaviour:
     ok | fail | fail-file | count | sleep | signal | memory | big | s3 | pipe
-serve: by the variable BEHAVIOUR: echo | slow | fail | die-at-start | never-healthy | wrong-port
+serve: by the variable BEHAVIOUR: echo | slow | fail | picky | mortal | env | die-at-start | never-healthy | wrong-port
 """
 
 import hashlib
@@ -188,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, b"")
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.body()
         asked = dict(
             pair.split("=", 1)
             for pair in self.headers.get("X-Amzn-SageMaker-Custom-Attributes", "").split(",")
@@ -199,6 +199,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.behaviour == "picky" and b"bad" in body:
             self.answer(400, b"cannot convert 'bad' to a number")
             return
+        if self.behaviour == "mortal" and b"die" in body:
+            print("the weights became NaN", flush=True)
+            os._exit(3)
         if self.behaviour == "slow":
             time.sleep(0.2)
         time.sleep(float(asked.get("sleep", "0")))
@@ -209,6 +212,16 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(500, b"a tensor has the wrong shape")
         else:
             self.answer(int(asked.get("status", "200")), body)
+
+    def body(self) -> bytes:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
 
     def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)

@@ -76,6 +76,51 @@ async def test_the_request_wins_over_the_container(
     assert any("not JSON" in line for line in runs.lines()) == (parameters == b"no json")
 
 
+async def test_requests_are_packed_to_the_mebibyte(runs: Runs) -> None:
+    runs.put({"in/a": (b"x" * 1023 + b"\n") * 2500})
+    with container(model := Model()) as address:
+        error, _ = await runs.drive(runs.job(address, MaxPayloadInMB=1))
+    assert error == ""
+    assert [len(body) for body in model.bodies] == [1 << 20, 1 << 20, 452 << 10]
+
+
+async def test_a_record_above_the_limit_fails_its_object(runs: Runs) -> None:
+    runs.put({"in/a": b"1\n" + b"x" * (1 << 20) + b"y\n3\n", "in/b": b"1\n"})
+    with container(Model()) as address:
+        error, _ = await runs.drive(runs.job(address, MaxPayloadInMB=1))
+    assert "s3://bucket/in/a, record 2: it is larger than MaxPayloadInMB (1 MiB)" in error
+    assert runs.outputs() == {"b.out": b"1\n"}
+
+
+async def test_with_split_type_none_an_object_is_one_request(runs: Runs) -> None:
+    runs.put({"in/a": b"1\n2\n", "in/b": b"x" * ((1 << 20) + 1), "in/c": b""})
+    with container(model := Model()) as address:
+        error, _ = await runs.drive(runs.job(address, MaxPayloadInMB=1, TransformInput={"SplitType": "None"}))
+    assert model.bodies == [b"1\n2\n", b""]
+    assert "in/b, record 1: it is larger than MaxPayloadInMB (1 MiB). Set SplitType" in error
+    assert runs.outputs() == {"a.out": b"1\n2\n", "c.out": b""}
+
+
+@pytest.mark.parametrize(
+    ("assemble", "answer", "output"),
+    [
+        ("None", b"1", b"11"),
+        ("None", b"1\n", b"1\n1\n"),
+        ("Line", b"1", b"1\n1\n"),
+        ("Line", b"1\n", b"1\n1\n"),
+        ("Line", b"", b"\n\n"),
+        ("Line", b"1\n\n", b"1\n\n1\n\n"),
+    ],
+)
+async def test_how_answers_are_assembled(runs: Runs, assemble: str, answer: bytes, output: bytes) -> None:
+    """C.4: one line feed after each answer, not doubled."""
+    runs.put({"in/a": b"x\ny\n"})
+    with container(lambda _: (200, answer)) as address:
+        job = runs.job(address, TransformOutput={"AssembleWith": assemble}, **SINGLE)
+        error, _ = await runs.drive(job)
+    assert (error, runs.outputs()) == ("", {"a.out": output})
+
+
 async def test_a_slow_answer_to_execution_parameters_is_not_waited_for(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,24 +5,18 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagewright.batch.splitting import LINE, NONE, RECORD_IO, TF_RECORD, BadRecord, Batch, records, split
+from sagewright.batch.splitting import LINE, NONE, RECORD_IO, TF_RECORD, BadRecord, Batch, pieces, records, split
+from support.transform_runs import record_io, tf_record
 
 
 def batches(data: bytes, kind: str, limit: int = 100, *, multi: bool = True) -> list[Batch]:
     return list(split(io.BytesIO(data), kind, multi=multi, limit=limit))
-
-
-def record_io(content: bytes, part: int = 0) -> bytes:
-    return struct.pack("<II", 0xCED7230A, part << 29 | len(content)) + content + b"\0" * (-len(content) % 4)
-
-
-def tf_record(content: bytes) -> bytes:
-    return struct.pack("<QI", len(content), 7) + content + struct.pack("<I", 9)
 
 
 def test_lines_are_packed_to_the_byte() -> None:
@@ -87,3 +81,42 @@ def test_packing_loses_nothing_and_wastes_nothing(lines: list[bytes], ended: boo
         number += each.records
     for one, two in itertools.pairwise(found):
         assert len(one.data) + len(records(two.data, LINE)[0]) > limit, "the next record would have fitted"
+
+
+@pytest.mark.parametrize(("kind", "framed"), [(RECORD_IO, record_io), (TF_RECORD, tf_record)])
+@given(contents=st.lists(st.binary(max_size=30)), limit=st.integers(60, 200))
+def test_frames_are_packed_as_tightly(
+    kind: str, framed: Callable[[bytes], bytes], contents: list[bytes], limit: int
+) -> None:
+    frames = [framed(each) for each in contents]
+    found = batches(b"".join(frames), kind, limit)
+    assert [frame for each in found for frame in records(each.data, kind)] == frames
+    assert all(0 < len(each.data) <= limit for each in found)
+    for one, two in itertools.pairwise(found):
+        assert two.first == one.first + one.records
+        assert len(one.data) + len(records(two.data, kind)[0]) > limit, "the next record would have fitted"
+    assert [each.data for each in batches(b"".join(frames), kind, limit, multi=False)] == contents
+
+
+@given(st.lists(st.binary(max_size=6).map(lambda line: line.replace(b"\n", b""))), st.booleans())
+def test_without_a_limit_an_object_is_one_batch(lines: list[bytes], ended: bool) -> None:
+    data = b"\n".join(lines) + (b"\n" if ended else b"")
+    found = list(split(io.BytesIO(data), LINE, multi=True, limit=None))
+    assert [each.data for each in found] == ([data] if data else [])
+    alone = list(split(io.BytesIO(data), LINE, multi=False, limit=None))
+    assert sum(each.records for each in found) == len(alone)
+    streamed = list(pieces(io.BytesIO(data), LINE))
+    assert b"".join(piece for piece, _ in streamed) == data
+    assert sum(count for _, count in streamed) == len(alone)
+
+
+@pytest.mark.parametrize("limit", [None, 1 << 20])
+def test_what_is_no_frame_is_named(limit: int | None) -> None:
+    data = record_io(b"x") + b"no magic here"
+    for read in (
+        lambda: list(split(io.BytesIO(data), RECORD_IO, multi=True, limit=limit)),
+        lambda: list(pieces(io.BytesIO(data), RECORD_IO)),
+    ):
+        with pytest.raises(BadRecord, match="Check SplitType") as caught:
+            read()
+        assert caught.value.record == 2

@@ -88,12 +88,12 @@ def test_what_the_backend_saw_of_the_image_is_told_and_the_failure_file_still_co
     ],
 )
 def test_windows_line_endings_are_recognised_in_what_shells_say(line: str) -> None:
-    assert "CR LF" in failure.of_algorithm(127, "", ["before", line])
+    assert "CRLF" in failure.of_algorithm(127, "", ["before", line])
 
 
 @pytest.mark.parametrize("line", ["epoch 1: 50%\r100%\r", "C:\\runs: not found", "no such file: x"])
 def test_other_lines_are_not_taken_for_windows_line_endings(line: str) -> None:
-    assert "CR LF" not in failure.of_algorithm(127, "", [line])
+    assert "CRLF" not in failure.of_algorithm(127, "", [line])
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""Usage of endpoint instances, and training metrics, as CloudWatch metrics."""
+"""Usage of instances, progress of transform jobs, and training metrics, as CloudWatch metrics."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,9 @@ from sagewright.core.ids import DEFAULT_ACCOUNT, Region, WorkloadId
 from sagewright.core.samples import Samples
 from sagewright.store import metric_rows as rows
 from sagewright.store.db import Database
-from sagewright.store.kinds import endpoint
+from sagewright.store.kinds import endpoint, transform_job
 from sagewright.store.kinds.endpoint import EndpointSpec, EndpointStatus, Fleet, Instance, Plan
+from sagewright.store.kinds.transform_job import TransformStatus
 from sagewright.workloads.backend import LogCursor, LogRecord, Usage
 
 NOW = datetime(2026, 3, 4, 5, 6, 0, 20_000, tzinfo=UTC)
@@ -146,3 +147,31 @@ async def test_a_jobs_metrics_are_stored_by_the_time_its_log_is_and_once_however
         assert stored(store) == expected
     [known] = store.read(lambda tx: list(rows.browse(tx, Region("anywhere"))))
     assert known.metric.dimensions == (("TrainingJobName", "job"),)
+
+
+def transform(store: Database, name: str, state: str, at: datetime, *workloads: str, **progress: float) -> None:
+    instances = tuple({"id": f"i-{number}", "workloads": {"primary": each}} for number, each in enumerate(workloads))
+    status = TransformStatus(instances=instances, progress=progress)
+    key = transform_job.key(DEFAULT_ACCOUNT, Region("eu-west-1"), name)
+    store.write(lambda tx: tx.insert(key, {}, status.to_row(), state, now=at, wake=False))
+
+
+async def test_a_transform_jobs_instances_are_hosts_and_its_progress_is_ours(
+    store: Database, threads: ThreadPoolExecutor
+) -> None:
+    transform(store, "runs", "InProgress", NOW - timedelta(hours=1), "a", "b", records=7, records_per_second=0.5)
+    transform(store, "just-ended", "Completed", NOW - timedelta(seconds=30), "c", records=9, seconds_left=0)
+    transform(store, "ended", "Completed", NOW - timedelta(hours=1), "d", records=9)
+    backend = Backend(a=Usage(150, 10), b=Usage(20, 30), c=Usage(1, 1), d=Usage(1, 1))
+    await UsageWatch(store, [backend], threads, Clock()).look()  # type: ignore[list-item]  # all that it needs
+    known = store.read(lambda tx: [each.metric for each in rows.browse(tx)])
+    hosts = {each.dimensions for each in known if each.namespace == "/aws/sagemaker/TransformJobs"}
+    assert hosts == {(("Host", "runs/i-0"),), (("Host", "runs/i-1"),)}
+    progress = {(each.dimensions[0][1], each.name, each.unit) for each in known if each.namespace == "Sagewright"}
+    assert progress == {
+        ("runs", "TransformRecords", "Count"),
+        ("runs", "TransformRecordsPerSecond", "Count/Second"),
+        ("just-ended", "TransformRecords", "Count"),
+    }
+    [minute] = {minute for _, minute in stored(store)}
+    assert minute == MINUTE

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from sagewright.core.errors import StoreUnavailable
-from sagewright.core.ids import Region
+from sagewright.core.ids import DEFAULT_ACCOUNT, Region
 from sagewright.core.samples import Samples
 from sagewright.gateway import metrics
 from sagewright.gateway.metrics import Flush
 from sagewright.router.counters import Counters, floor
 from sagewright.store import metric_rows as rows
 from sagewright.store.db import Database
+from sagewright.store.kinds import transform_job
+from sagewright.store.kinds.transform_job import TransformStatus
 from sagewright.store.metric_rows import Metric
 from sagewright.wire.messages import Headers, HttpRequest, HttpResponse
 from support.front_bench import Bench
@@ -255,3 +257,22 @@ async def test_this_machine_asks_without_a_signature_and_nobody_else_does(
 def _body(response: HttpResponse) -> bytes:
     assert isinstance(response.body, bytes)
     return response.body
+
+
+def test_transform_jobs_that_run_and_that_have_just_ended_tell_how_far_they_are(store: Failing) -> None:
+    def job(name: str, state: str, at: datetime, **progress: float) -> None:
+        key = transform_job.key(DEFAULT_ACCOUNT, Region("us-east-1"), name)
+        status = TransformStatus(progress=progress).to_row()
+        store.write(lambda tx: tx.insert(key, {}, status, state, now=at, wake=False))
+
+    job("runs", "InProgress", NOW - timedelta(days=2), objects=2, objects_total=3, records=1_000_000, seconds_left=None)
+    job("ended", "Completed", NOW - timedelta(days=1), records=5)
+    job("new", "InProgress", NOW)
+    exposed = text(store)
+    labels = '{region="us-east-1",job="runs"}'
+    assert value(exposed, f"sagewright_transform_objects_done{labels}") == 2
+    assert value(exposed, f"sagewright_transform_objects{labels}") == 3
+    assert value(exposed, f"sagewright_transform_records_done{labels}") == 1_000_000
+    assert "seconds_left" not in exposed
+    assert "ended" not in exposed
+    assert exposed.count("# TYPE sagewright_transform_records_done gauge") == 1

@@ -143,6 +143,21 @@ class Engine:
                 found = await client.containers.list(all=True, filters=json.dumps({"label": [label]}))
         return [{name: container[name] for name in ("Id", "Names", "State", "Labels")} for container in found]
 
+    async def read(self, container: str, path: str, limit: int) -> bytes | None:
+        """The first bytes of a tar of this file; None when it is not there."""
+        try:
+            async with self.stream("GET", f"containers/{container}/archive", {"path": path}) as response:
+                start = bytearray()
+                async for chunk in response.content.iter_any():
+                    start += chunk
+                    if len(start) >= limit:
+                        break
+                return bytes(start[:limit])
+        except EngineRefused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
     async def prune_volumes(self, label: str) -> None:
         """Remove the volumes without a name that have this label and that no container has."""
         with _allow(404, 409):
