@@ -19,6 +19,8 @@ P = TypeVar("P", bound=asyncio.Protocol)
 CONNECT: Final = 10.0  # seconds
 AGENT: Final = "Go-http-client/1.1"  # what containers see on AWS (contract C.3)
 _JOINED: Final = 1 << 16  # bytes of a body that is copied behind its head, for one system call
+_SIZES: Final = frozenset({b"content-length", b"transfer-encoding"})
+_LENGTHS: Final = frozenset({*map(len, _SIZES), len(b"content-type")})
 _TICK: Final = 0.25  # seconds between looks at the clock: a limit may be passed by so much
 
 
@@ -139,14 +141,14 @@ class _Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[Answer] | None = None
         self._pieces: list[bytes] = []
         self._type = ""
-        self._heard = self._until_end = False
+        self._heard = self._sized = self._until_end = False
         self._deadline = self._seconds = 0.0
         self._parser = httptools.HttpResponseParser(self)
 
     def ask(self, head: bytes, body: bytes, seconds: float) -> asyncio.Future[Answer]:
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
-        self._heard = self._until_end = False
+        self._heard = self._sized = self._until_end = False
         self._deadline, self._seconds = loop.time() + seconds, seconds
         if body:
             self._transport.writelines((head, body))
@@ -197,15 +199,13 @@ class _Connection(asyncio.Protocol):
 
     # -- httptools -------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        self._sized = False
-        self._pieces, self._type = [], ""
-
     def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) not in _LENGTHS:
+            return
         lowered = name.lower()
         if lowered == b"content-type":
             self._type = value.decode("latin-1")
-        elif lowered in {b"content-length", b"transfer-encoding"}:
+        elif lowered in _SIZES:
             self._sized = True
 
     def on_headers_complete(self) -> None:
@@ -226,5 +226,8 @@ class _Connection(asyncio.Protocol):
 
     def _answered(self) -> None:
         waiter, self._waiter = self._waiter, None
+        pieces, self._pieces = self._pieces, []
+        kind, self._type = self._type, ""
         if waiter is not None and not waiter.done():
-            waiter.set_result(Answer(self._parser.get_status_code(), self._type, b"".join(self._pieces)))
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            waiter.set_result(Answer(self._parser.get_status_code(), kind, body))

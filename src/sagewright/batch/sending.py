@@ -7,7 +7,7 @@ that are not held (`whole`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from sagewright.batch import splitting
@@ -39,6 +39,8 @@ class Sender:
         self._containers = [Container(address) for address in addresses]
         self._options = options
         self._processing = processing
+        self._lines = options.lines
+        self._is_plain = processing is None and not options.skip
         self._headers = options.headers(options.content_type, last=len(self._containers) == 1)
 
     def close(self) -> None:
@@ -48,6 +50,8 @@ class Sender:
     async def send(self, batch: Batch, where: str, bad: Bad) -> bytes:
         """The output for the batch of the object `where`. Raises BatchFailed; where bad records are skipped, `bad` is
         told each instead."""
+        if self._is_plain:
+            return self._assembled((await self._asked(batch, batch.data, self._options.retries)).body)
         if not self._options.skip:
             return await self._transform(batch, where, self._options.retries)
         try:
@@ -79,14 +83,18 @@ class Sender:
                 output = processing.after(batch, answer.body, where)
             except Mismatch as error:
                 raise _mismatched(batch, error, self._options.split) from None
-        return output + b"\n" if self._options.lines and not output.endswith(b"\n") else output
+        return self._assembled(output)
+
+    def _assembled(self, output: bytes) -> bytes:
+        return output + b"\n" if self._lines and not output.endswith(b"\n") else output
 
     async def _asked(self, batch: Batch, body: bytes, retries: int) -> Answer:
         """The first good answer."""
         attempt = 0
+        ask = self._through if len(self._containers) > 1 else self._once
         while True:
             try:
-                answer = await self._through(body)
+                answer = await ask(body)
             except NoAnswer as error:
                 failure = failed("AlgorithmError", batch, str(error))
             else:
@@ -98,10 +106,13 @@ class Sender:
             await pause(attempt)
             attempt += 1
 
+    def _once(self, body: bytes) -> Coroutine[Any, Any, Answer]:
+        return self._containers[0].post("/invocations", self._headers, body, self._options.timeout)
+
     async def _through(self, body: bytes) -> Answer:
         """Each container of a pipeline gets what the one before it answered."""
         options, containers = self._options, self._containers
-        answer = await containers[0].post("/invocations", self._headers, body, options.timeout)
+        answer = await self._once(body)
         for each in containers[1:]:
             if not 200 <= answer.status < 300:
                 break

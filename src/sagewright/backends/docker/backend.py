@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from sagewright.backends.docker import place, seen, spec
+from sagewright.backends.docker import place, seen, spec, volumes
 from sagewright.backends.docker.engine import Engine, EngineRefused
 from sagewright.backends.docker.follow import Look, follow
 from sagewright.backends.docker.hints import Hints
@@ -178,7 +178,7 @@ class DockerBackend:
             await hand_over(self._engine, self._installation, lambda: self._find(workload))
 
     async def sweep(self) -> None:
-        await self._engine.prune_volumes(self._label)
+        await volumes.delete_unused(self._engine, self._label)
 
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]
