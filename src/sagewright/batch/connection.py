@@ -34,6 +34,10 @@ class NoAnswer(Exception):
     """The container did not answer; the text says how."""
 
 
+class TooLate(NoAnswer):
+    """Not within the time limit."""
+
+
 class _Stale(NoAnswer):
     """A kept connection was closed before the request reached anybody."""
 
@@ -162,7 +166,7 @@ class _Connection(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         if now >= self._deadline:
-            self._fail(NoAnswer(f"no answer within {self._seconds:g} s (InvocationsTimeoutInSeconds)"))
+            self._fail(TooLate(f"no answer within {self._seconds:g} s"))
 
     def _fail(self, error: NoAnswer) -> None:
         if self._waiter is not None and not self._waiter.done():

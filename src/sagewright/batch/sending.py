@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from sagewright.batch import splitting
-from sagewright.batch.connection import Answer, Container, NoAnswer
+from sagewright.batch.connection import Answer, Container, NoAnswer, TooLate
 from sagewright.batch.options import Options
 from sagewright.batch.processing import Mismatch, Processing
 from sagewright.batch.splitting import Batch
@@ -96,7 +96,7 @@ class Sender:
             try:
                 answer = await ask(body)
             except NoAnswer as error:
-                failure = failed("AlgorithmError", batch, str(error))
+                failure = unanswered(batch, error)
             else:
                 if 200 <= answer.status < 300:
                     return answer
@@ -124,6 +124,11 @@ class Sender:
 async def pause(attempt: int) -> None:
     """Before the retry that follows attempt number `attempt`, from 0."""
     await asyncio.sleep(_PAUSE * 2**attempt)
+
+
+def unanswered(batch: Batch, error: NoAnswer) -> BatchFailed:
+    limit = " (ModelClientConfig.InvocationsTimeoutInSeconds)" if isinstance(error, TooLate) else ""
+    return failed("AlgorithmError", batch, f"{error}{limit}")
 
 
 def refused(batch: Batch, status: int, body: bytes) -> BatchFailed:

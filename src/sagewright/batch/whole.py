@@ -13,7 +13,7 @@ from sagewright.batch import splitting
 from sagewright.batch.connection import NoAnswer
 from sagewright.batch.inputs import ObjectStore
 from sagewright.batch.options import Options
-from sagewright.batch.sending import HEAD, BatchFailed, failed, pause, refused
+from sagewright.batch.sending import HEAD, BatchFailed, pause, refused, unanswered
 from sagewright.batch.splitting import BadRecord, Batch
 from sagewright.batch.streaming import Pieces, Streamed, post
 from sagewright.batch.under_way import NOT_GZIP, UnderWay, unreadable
@@ -52,7 +52,7 @@ class _Attempt:
                     return None
                 return refused(self._sent, streamed.status, await _start(streamed.pieces))
         except NoAnswer as error:
-            return failed("AlgorithmError", self._sent, str(error))
+            return unanswered(self._sent, error)
         except (BadRecord, *NOT_GZIP) as error:
             return unreadable(error, self._records + 1)
 

@@ -183,7 +183,7 @@ async def test_a_request_that_takes_too_long_is_given_up(runs: Runs) -> None:
         limits = {"InvocationsTimeoutInSeconds": 1, "InvocationsMaxRetries": 1}
         error, _ = await runs.drive(runs.job(address, ModelClientConfig=limits))
     assert "AlgorithmError" in error
-    assert "no answer within 1 s (InvocationsTimeoutInSeconds)" in error
+    assert "no answer within 1 s (ModelClientConfig.InvocationsTimeoutInSeconds)" in error
 
 
 @pytest.mark.parametrize("strategy", ["SingleRecord", "MultiRecord"])
