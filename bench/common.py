@@ -17,11 +17,11 @@ from support.server import Server
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """A running server on a free port, with a data directory that goes with it."""
+def server(*options: str) -> Iterator[Server]:
+    """A running server on a free port, with a data directory that goes with it; `options` of `sagewright up`."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         made = Server(Path(folder) / "data")
-        made.start()
+        made.start("--port", "0", *options)
         try:
             yield made
         finally:

@@ -91,6 +91,40 @@ def test_what_does_not_fit_its_digest_is_not_kept(registry: Client) -> None:
         )
 
 
+def test_digests_may_be_sha512(registry: Client) -> None:
+    data = b"long" * 1000
+    long = f"sha512:{hashlib.sha512(data).hexdigest()}"
+    where = registry.begin()
+    assert registry.call("PATCH", where, data=data).status_code == 202
+    wrong = registry.call("PUT", registry.begin(), params={"digest": long}, data=data[1:])
+    assert _code(wrong) == (400, "DIGEST_INVALID")
+    assert registry.call("PUT", where, params={"digest": long}).status_code == 201
+    assert registry.call("GET", f"blobs/{long}").content == data
+    content = json.dumps(registry.image(b"layer")).encode()
+    name = f"sha512:{hashlib.sha512(content).hexdigest()}"
+    assert registry.push_manifest(json.loads(content), name).headers["docker-content-digest"] == name
+    assert registry.call("GET", f"manifests/{name}").content == content
+
+
+def test_what_a_manifest_needs_is_not_deleted_before_it(registry: Client) -> None:
+    image = registry.image(b"layer")
+    inner = registry.push_manifest(image).headers["docker-content-digest"]
+    listed = {"mediaType": image["mediaType"], "digest": inner, "size": len(json.dumps(image))}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]}
+    outer = registry.push_manifest(index, "v1").headers["docker-content-digest"]
+    for part, holder in (
+        (f"manifests/{inner}", outer),
+        (f"blobs/{image['config']['digest']}", inner),
+        (f"blobs/{image['layers'][0]['digest']}", inner),
+    ):
+        refused = registry.call("DELETE", part)
+        assert _code(refused) == (403, "DENIED")
+        assert f"is part of the manifest {holder}" in refused.text
+        assert registry.call("HEAD", part).status_code == 200
+    for each in (f"manifests/{outer}", f"manifests/{inner}", f"blobs/{image['layers'][0]['digest']}"):
+        assert registry.call("DELETE", each).status_code == 202
+
+
 def test_a_cancelled_upload_is_gone(registry: Client) -> None:
     where = registry.begin()
     registry.call("PATCH", where, data=b"x")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,25 +98,3 @@ def test_docker_is_told_that_a_tag_is_immutable(server: Server, docker: Docker, 
         assert "cannot be overwritten because the repository is immutable" in docker.run("push", name, check=False)
     finally:
         docker.run("rmi", name, check=False)
-
-
-@pytest.mark.docker
-@pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
-def test_skopeo_copies_in_both_directions(server: Server, docker: Docker, tmp_path: Path) -> None:
-    make_repository(server.data, "copied")
-    docker.run("save", "-o", str(tmp_path / "image.tar"), IMAGE)
-    credentials = f"AWS:{password(server.data)}"
-    there = f"docker://{docker.address}/copied:v1"
-    _skopeo(
-        "copy", "--dest-tls-verify=false", "--dest-creds", credentials, f"docker-archive:{tmp_path}/image.tar", there
-    )
-    _skopeo("copy", "--src-tls-verify=false", "--src-creds", credentials, there, f"oci:{tmp_path}/oci:v1")
-    listed = _skopeo("list-tags", "--tls-verify=false", "--creds", credentials, there.rpartition(":")[0])
-    assert '"v1"' in listed
-    assert (tmp_path / "oci" / "index.json").is_file()
-
-
-def _skopeo(*arguments: str) -> str:
-    done = subprocess.run(["skopeo", "--insecure-policy", *arguments], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout

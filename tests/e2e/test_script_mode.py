@@ -83,6 +83,7 @@ def test_sdk_3_tells_why_a_script_failed(server: Server, folder: Path) -> None:
     need(PYTHON)
     _, result = run_script(sdk_python("sdk3"), "train_sdk3.py", PYTHON, str(folder), "basic", "fails", env=server.env())
     assert result["status"] == "Failed"
+    assert "returned non-zero exit status 1" in result["failure"], "which is all that its driver writes down"
     assert "the data has no column of that name" in result["failure"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support import tutorial
-from support.server import Server
+from support.server import Server, wait_for_job
 from support.tutorial import Run
 
 pytestmark = [pytest.mark.docker, pytest.mark.sdk]
@@ -27,15 +27,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def runs(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Run]]:
-    """Both at the same time: most of it is the SDK's sleep between two questions."""
-    folder = tmp_path_factory.mktemp("runs")
+    started: dict[str, Run] = {}
     try:
-        started = {sdk: tutorial.start(sdk, server, folder / sdk) for sdk in tutorial.SDKS}
+        for run in tutorial.start_all(tutorial.SDKS, server, tmp_path_factory.mktemp("runs")):
+            started[run.sdk] = run
+        yield started
     except tutorial.Missing as missing:
         pytest.skip(str(missing))
-    yield started
-    for run in started.values():
-        run.process.kill()
+    finally:
+        for run in started.values():
+            run.process.kill()
+            run.process.wait()
 
 
 @pytest.mark.parametrize("sdk", tutorial.SDKS)
@@ -68,13 +70,36 @@ def test_the_image_works_by_hand_too(runs: Mapping[str, Run], tmp_path: Path) ->
     """`docker run IMAGE train` needs nothing of the service: the article's complaint was that nothing appears there."""
     assert runs["sdk2"].wait() == 0
     done = subprocess.run(
-        ["docker", "run", "--rm", "--network", "none", "sagewright-test/tutorial-sdk2", "train"],
+        ["docker", "run", "--rm", "--network", "none", tutorial.REPOSITORY, "train"],
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert "saved /opt/ml/model/digits.joblib" in done.stdout
+
+
+def test_a_notebook_that_raises_tells_the_exception_the_cell_and_the_line(
+    runs: Mapping[str, Run], server: Server
+) -> None:
+    assert runs["sdk2"].wait() == 0
+    image = f"{server.url.removeprefix('http://')}/{tutorial.REPOSITORY}:latest"
+    sagemaker = server.client("sagemaker")
+    sagemaker.create_training_job(
+        TrainingJobName="raises",
+        AlgorithmSpecification={"TrainingImage": image, "TrainingInputMode": "File"},
+        HyperParameters={"epochs": "many"},
+        RoleArn="arn:aws:iam::000000000000:role/SageMakerRole",
+        OutputDataConfig={"S3OutputPath": "s3://sagemaker-us-east-1-000000000000/"},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        StoppingCondition={"MaxRuntimeInSeconds": 60},
+    )
+    reason = wait_for_job(sagemaker, "raises")["FailureReason"]
+    cause = "ValueError: invalid literal for int() with base 10: 'many' (notebook cell [2], line 3)"
+    assert reason.startswith(f"AlgorithmError: {cause}. Last log lines:\n")
+    assert "----> 3 epochs = int(given.get" in reason
+    assert "\x1b" not in reason
+    assert reason.endswith(", exit code: 1")
 
 
 def outputs(notebook: Path) -> str:

@@ -18,6 +18,7 @@ import pytest
 
 from sagewright.backends.fake import backend as fake
 from sagewright.backends.fake.script import End, OnTerm, Run, Say, Script
+from sagewright.controllers.training_attempts import INTERRUPT_AFTER
 from sagewright.store.db import Database
 from sagewright.workloads.observation import ExitCause
 from sagewright.workloads.workload import Workload
@@ -76,11 +77,20 @@ def draw_chaos(random: Random) -> Chaos:
 
 
 def create(world: World, random: Random, name: str) -> None:
-    """A job of one host, or of several; with files, or fed through pipes."""
+    """A job of one host, or of several; with files, or fed through pipes; on spot instances, or to be tried again."""
     hosts = random.choice([1, 1, 2, 3])
-    config = {"InstanceType": "ml.t3.medium", "InstanceCount": hosts, "VolumeSizeInGB": 1}
-    piped = random.choice([{}, PIPED])
-    world.create(name, max_runtime=random.choice([30, 3600]), ResourceConfig=config, **piped)
+    more: dict[str, Any] = {
+        "ResourceConfig": {"InstanceType": "ml.t3.medium", "InstanceCount": hosts, "VolumeSizeInGB": 1},
+        **random.choice([{}, PIPED]),
+    }
+    runtime = random.choice([30, 3600])
+    if random.random() < 0.3:
+        more["EnableManagedSpotTraining"] = True
+        more["StoppingCondition"] = {"MaxRuntimeInSeconds": runtime, "MaxWaitTimeInSeconds": runtime * 2}
+        more["Environment"] = {INTERRUPT_AFTER: random.choice(["", "1", "0,25"])}
+    if random.random() < 0.3:
+        more["RetryStrategy"] = {"MaximumRetryAttempts": random.choice([1, 3])}
+    world.create(name, max_runtime=runtime, **more)
 
 
 async def trouble(world: World, random: Random) -> None:
@@ -88,25 +98,35 @@ async def trouble(world: World, random: Random) -> None:
     clock = asyncio.get_running_loop()
     while clock.time() < CHAOS_LASTS:
         await asyncio.sleep(random.choice([0.0, 0.001, 0.05, 1.0, 15.0]))
-        match random.randrange(12):
-            case 0 if random.random() < 0.3:
-                world.stop(random.choice(world.keys))
-            case 1 | 2:
-                world.delete(random.choice(world.keys))
-            case 3 if random.random() < 0.3:
-                world.vanish()
-            case 4 if random.random() < 0.1:
-                world.reboot()
-            case 5 | 9:
-                world.kill_feeder()
-            case 6:
-                world.engine.down = not world.engine.down
-            case 7:
-                world.full_disk = not world.full_disk
-            case 8 if len(world.keys) < 4:
-                create(world, random, f"{world.keys[0].name}-{len(world.keys)}")
+        random.choice([user_acts, machine_fails])(world, random)
     world.engine.down = world.full_disk = False
     world.chaos = Chaos()
+
+
+def user_acts(world: World, random: Random) -> None:
+    match random.randrange(6):
+        case 0 if random.random() < 0.3:
+            world.stop(random.choice(world.keys))
+        case 1 | 2:
+            world.delete(random.choice(world.keys))
+        case 3 if random.random() < 0.5:
+            world.interrupt(random.choice(world.keys))
+        case 4 if len(world.keys) < 4:
+            create(world, random, f"{world.keys[0].name}-{len(world.keys)}")
+
+
+def machine_fails(world: World, random: Random) -> None:
+    match random.randrange(6):
+        case 0 if random.random() < 0.3:
+            world.vanish()
+        case 1 if random.random() < 0.1:
+            world.reboot()
+        case 2:
+            world.kill_feeder()
+        case 3:
+            world.engine.down = not world.engine.down
+        case 4:
+            world.full_disk = not world.full_disk
 
 
 async def history(store: Database, folder: Path, seed: int) -> World:

@@ -81,7 +81,8 @@ class PlainObjects:
             old.content_path.unlink()
 
     def delete(self, bucket: str, key: str) -> None:
-        self.buckets[bucket].pop(key).content_path.unlink()
+        if found := self.buckets[bucket].pop(key, None):
+            found.content_path.unlink()
 
     def read(self, bucket: str, key: str) -> bytes:
         return self.buckets[bucket][key].content_path.read_bytes()

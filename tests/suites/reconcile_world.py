@@ -117,6 +117,11 @@ class World:
     def stop(self, key: Key) -> None:
         self._wish(key, lambda row: row.state not in TERMINAL, stop_requested_at=to_text(self.clock.now()))
 
+    def interrupt(self, key: Key) -> None:
+        row = self.store.read(lambda tx: tx.find(key))
+        if row is not None and row.state == training_job.IN_PROGRESS:
+            self._wish(key, lambda row: True, interrupts=row.spec["interrupts"] + 1)
+
     def delete(self, key: Key) -> None:
         self._wish(key, lambda row: row.state in TERMINAL, delete_requested=True)
 
@@ -283,7 +288,7 @@ def check_status(row: Resource) -> None:
         assert status.transitions[-1]["Status"] == status.secondary
     if row.state in TERMINAL:
         assert status.transitions[-1]["EndTime"]
-        assert status.secondary in {row.state, "MaxRuntimeExceeded"}
+        assert status.secondary in {row.state, "MaxRuntimeExceeded", "MaxWaitTimeExceeded"}
 
 
 class Life:

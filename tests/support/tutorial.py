@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ PINS = Path(__file__).parents[1] / "requirements" / "image-tutorial.txt"
 CACHE = Path(os.environ.get("SAGEWRIGHT_TEST_CACHE", Path.home() / ".cache" / "sagewright-tests"))
 BASE = "sagewright-test/sklearn:1"
 SDKS = ("sdk2", "sdk172")
+REPOSITORY = "sagewright-test/tutorial"
 BUILD_OPTIONS = f"--build-arg BASE={BASE} --build-arg PIP_OPTIONS=--no-index"
 
 
@@ -102,12 +105,30 @@ def start(sdk: str, server: Server, folder: Path, *, shown: bool = False) -> Run
     folder.mkdir()
     interpreter, kernel = python_of("notebook"), python_of(sdk)
     source = project(folder / "project") / "tutorial.ipynb"
-    env = {**shell(server, folder), "REPOSITORY": f"sagewright-test/tutorial-{sdk}"}
+    env = {**shell(server, folder), "REPOSITORY": REPOSITORY}
     words = [interpreter, Path(__file__).with_name("run_notebook.py"), source, folder / "result.ipynb", kernel]
     with (folder / "transcript.txt").open("wb") as file:
         output = None if shown else file
         process = subprocess.Popen([str(word) for word in words], stdout=output, stderr=output, env=env)
     return Run(sdk, folder, process)
+
+
+def start_all(sdks: Sequence[str], server: Server, folder: Path, *, shown: str = "") -> Iterator[Run]:
+    """Each begins when the one before has pushed the image, so that it is built and sent only once. From there on they
+    run at the same time: most of it is the SDK's sleep between two questions. Raises Missing."""
+    for sdk in sdks:
+        run = start(sdk, server, folder / sdk, shown=sdk == shown)
+        yield run
+        while run.process.poll() is None and not _is_pushed(server):
+            time.sleep(0.5)
+
+
+def _is_pushed(server: Server) -> bool:
+    ecr = server.client("ecr")
+    try:
+        return bool(ecr.describe_images(repositoryName=REPOSITORY)["imageDetails"])
+    except ecr.exceptions.RepositoryNotFoundException:
+        return False
 
 
 def clean(server: Server) -> None:
@@ -127,7 +148,7 @@ def main(sdks: list[str]) -> int:
         server = Server(folder / "data")
         server.start()
         try:
-            runs = [start(sdk, server, folder / sdk, shown=sdk == sdks[0]) for sdk in sdks]
+            runs = list(start_all(sdks, server, folder, shown=sdks[0]))
             failed = 0
             for run in runs:
                 failed |= run.wait(600)

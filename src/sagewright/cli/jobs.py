@@ -102,7 +102,9 @@ def _row(job: dict[str, Any]) -> tuple[str, ...]:
 
 def _ending(job: dict[str, Any]) -> str:
     """What the status word does not say already."""
-    return "" if job["SecondaryStatus"] == job["TrainingJobStatus"] else str(job["SecondaryStatus"])
+    if job["SecondaryStatus"] != job["TrainingJobStatus"]:
+        return str(job["SecondaryStatus"])
+    return str(job["SecondaryStatusTransitions"][-1]["StatusMessage"]).partition(" - ")[2]
 
 
 def _plain(job: dict[str, Any]) -> dict[str, Any]:

@@ -121,6 +121,14 @@ def jobs(
 
 
 @app.command()
+def interrupt(name: Annotated[str, typer.Argument(help="Name of a spot training job.")], data: Data = None) -> None:
+    """Take a spot training job's instances away, as AWS may at any time; it begins anew from its checkpoints."""
+    from sagewright.cli import interrupt as command
+
+    command.interrupt(data, name)
+
+
+@app.command()
 def endpoints(
     data: Data = None,
     as_json: AsJson = False,
@@ -198,6 +206,21 @@ def push(
     from sagewright.cli import building
 
     building.push(data, name)
+
+
+@app.command()
+def prune(
+    data: Data = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    logs_days: Annotated[float, typer.Option(help="Logs of ended jobs older than so many days.", min=0)] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what nobody needs any more: old logs, orphaned containers, folders and content."""
+    from sagewright.cli import prune as command
+
+    command.prune(data, dry_run=dry_run, yes=yes, logs_days=logs_days, as_json=as_json)
 
 
 @app.command()

@@ -47,7 +47,7 @@ def is_free() -> bool:
 def holder() -> str:
     """The program that listens there: `nginx (pid 12)`; "another program" when the kernel does not tell us."""
     inodes = set(_listeners())
-    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+    for entry in list(Path("/proc").glob("[0-9]*/fd/*")):
         try:
             target = str(entry.readlink())
         except OSError:

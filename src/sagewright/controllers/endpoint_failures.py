@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from sagewright.controllers.controller import Health
-from sagewright.controllers.failure import HINTS, LIMIT, head, last_lines, signal_name
+from sagewright.controllers.failure import HINTS, LIMIT, head, last_lines, own_words, signal_name
 from sagewright.workloads.observation import ExitCause, Observation
 
 _SHOWN: Final = 3  # pings of a transcript
@@ -24,7 +24,7 @@ def of_start(container: str, variant: str, cause: str, tail: Sequence[str] = ())
         f"The {named} for production variant {variant} did not pass the ping health check. Please check CloudWatch "
         f"logs for this endpoint."
     )
-    text = head(f"{said} {cause}".rstrip(), LIMIT)
+    text = head(" ".join(filter(None, (said, cause, own_words(tail)))), LIMIT)
     return text + last_lines(tail, LIMIT - len(text))
 
 
@@ -63,7 +63,7 @@ def exit_cause(found: Observation | None) -> str:
         return f"The container was killed at its memory limit ({code}): use an instance type with more memory."
     if found.exit_code == _SIGKILL:
         return f"The container was killed from outside ({code})."
-    hint = HINTS.get(found.exit_code) or found.message or "It must keep running and serve GET /ping."
+    hint = found.message or HINTS.get(found.exit_code) or "It must keep running and serve GET /ping."
     return f"The container ended by itself with {code}. {hint}"
 
 

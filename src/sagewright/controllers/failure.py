@@ -7,11 +7,13 @@ Owns: the texts. Does not own: which end a job comes to (`training_steps`).
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from sagewright.controllers.last_words import has_windows_line_ends, plain, raised
 from sagewright.workloads.observation import ExitCause, Observation
 
 LIMIT: Final = 1024  # characters, as in the API model
@@ -20,6 +22,9 @@ _TOO_LITTLE_MEMORY: Final = (
     "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an "
     "instance."
 )
+_NO_WORDS: Final = "The program ended with an error and wrote no /opt/ml/output/failure."
+_DISK: Final = "The disk of the container, or its /dev/shm, was full."
+_TOLD: Final = 400  # characters of an exception: the last log lines show it too, and what led to it
 HINTS: Final = {
     126: "The program was found but may not be executed: check its mode (chmod +x), its first line (#!) and that it "
     "is built for this machine.",
@@ -31,6 +36,25 @@ HINTS: Final = {
     "one.",
     128 + signal.SIGBUS: "The program crashed: often /dev/shm or a mapped file is full.",
 }
+_WINDOWS: Final = (
+    "A shell script in the image has Windows line ends (CRLF), which the shell takes for parts of words: convert it "
+    "with `sed -i 's/\\r$//' SCRIPT`, and let git keep it so with a line `*.sh text eol=lf` in .gitattributes."
+)
+_BY_THE_ENGINE: Final = (  # in the container's log: the program was found, and the kernel would not start it
+    (
+        re.compile(r"^exec \S+: no such file or directory$"),
+        "The program's #! line names a program that is not in the image, or ends in CRLF, as on Windows; or the "
+        "program needs a loader that the image does not have.",
+    ),
+    (
+        re.compile(r"^exec \S+: exec format error$"),
+        "The program is built for another processor, or is a script without a #! line.",
+    ),
+)
+
+
+_PASSED_ON: Final = re.compile("CalledProcessError|ExecuteUserScriptError|Training Execution failed")
+"""In failure files that only say that another program failed: those of the training toolkit and of SDK v3's drivers."""
 
 
 def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
@@ -46,14 +70,28 @@ def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
 
 def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str], noticed: str = "") -> str:
     """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation.
-    `noticed` is what the backend saw about the image; it says more than the code does."""
+    A file that only says that another program failed is followed by the last log lines, where that one said why.
+    `noticed` is what the backend saw about the image; it and the program's own words say more than the code does."""
     end = f", exit code: {exit_code}{signal_name(exit_code)}"
     start = "AlgorithmError: "
     room = LIMIT - len(start) - len(end)
     if told := failure_file.strip():
-        return start + head(told, room) + end
-    hint = noticed or HINTS.get(exit_code, "The program ended with an error and wrote no /opt/ml/output/failure.")
+        shown = head(told, room)
+        return start + shown + (last_lines(tail, room - len(shown)) if _PASSED_ON.search(told) else "") + end
+    hint = head(noticed or own_words(tail) or HINTS.get(exit_code, _NO_WORDS), room)
     return start + hint + last_lines(tail, room - len(hint)) + end
+
+
+def own_words(tail: Sequence[str]) -> str:
+    """The cause as the log itself tells it, in a sentence; empty when it does not."""
+    if has_windows_line_ends(tail):
+        return _WINDOWS
+    if told := raised(tail):
+        return f"{head(told, _TOLD)}."
+    for words, hint in _BY_THE_ENGINE:
+        if any(words.match(line.rstrip()) for line in tail):
+            return hint
+    return _DISK if any("No space left on device" in line for line in tail) else ""
 
 
 def of_vanished(tail: Sequence[str]) -> str:
@@ -121,7 +159,7 @@ def _with_lines(cause: str, tail: Sequence[str]) -> str:
 
 def last_lines(tail: Sequence[str], room: int) -> str:
     """The last log lines in `room` characters; what does not fit is cut at the front, because the end tells most."""
-    text = "\n".join(line.rstrip() for line in tail).strip()
+    text = "\n".join(plain(line).rstrip() for line in tail).strip()
     intro = " Last log lines:\n"
     space = room - len(intro)
     if not text or space < 16:

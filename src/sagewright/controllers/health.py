@@ -34,7 +34,7 @@ _CONNECT: Final = 0.25  # seconds: contract B.3
 _ANSWER: Final = 2.0
 _CALM: Final = 5.0
 _EAGER: Final = ((5.0, 0.05), (30.0, 0.1), (120.0, 0.25))  # seconds since the first ping → between two of them
-_PATIENT: Final = 0.5
+_PATIENT: Final = 0.5  # later than that, and once it has answered
 _PORTS_EVERY: Final = 40  # refusals on end between looks at other ports
 _PORTS: Final = (80, 443, 1234, 3000, 4000, 5000, 5001, 5050, 6006, 7000, 7860, 8000, 8001, 8002, 8008, 8080, 8081)
 _MORE_PORTS: Final = (8082, 8085, 8088, 8090, 8100, 8443, 8500, 8501, 8787, 8866, 8888, 8889, 9000, 9001, 9090, 9999)
@@ -121,6 +121,8 @@ class _Pinger:
     def _pause(self, age: float) -> float:
         if not self.eager:
             return _CALM
+        if self._successes:
+            return _PATIENT
         return next((pause for until, pause in _EAGER if age < until), _PATIENT)
 
     def _note(self, status: int | None, exchange: _Exchange, took: float) -> None:

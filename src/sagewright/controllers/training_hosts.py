@@ -19,7 +19,7 @@ from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import LogState, Seen
 from sagewright.controllers.training_steps import Job
 from sagewright.core.ids import WorkloadId
-from sagewright.workloads.observation import Observation, Phase
+from sagewright.workloads.observation import ExitCause, Observation, Phase
 
 _NOT_YET: Final = LogState(drained=False)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
@@ -97,6 +97,12 @@ def late(job: Job, seen: Seen) -> str:
         host.name for host, workload in zip(job.hosts, job.workloads, strict=True) if workload not in job.status.seen
     ]
     return f"{', '.join(missing)} not running yet" if missing else ""
+
+
+def remark(job: Job, seen: Seen) -> str:
+    """What the backend noticed about the image while it ran it; for a status message."""
+    ran = (each for each in _found(job, seen) if steps.started(each) and each.cause is ExitCause.EXIT)
+    return next((each.message for each in ran if each.message), "")
 
 
 def metrics(job: Job, seen: Seen) -> tuple[Mapping[str, Any], ...]:

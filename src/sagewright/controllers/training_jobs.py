@@ -9,8 +9,9 @@
     finish     commit the terminal state, then remove what was used           ─► Completed | Failed | Stopped
     clean      look whether everything is gone; drop the row if that is wished
 
-A container that was once seen running is never started again: execution is at most once from there on. One that was
-never seen and is absent is submitted (again): it is the same id, so it runs once if the first attempt did arrive.
+A container that was once seen running is never started again: execution is at most once from there on, unless the job
+itself asked for more by RetryStrategy or as a spot job (`training_attempts`). One that was never seen and is absent is
+submitted (again): it is the same id, so it runs once if the first attempt did arrive.
 Owns: the order. Does not own: the moves themselves (`training_steps`), what all hosts together say (`training_hosts`),
 failure texts (`failure`), acting (`loop`).
 """
@@ -24,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from sagewright.controllers import failure
+from sagewright.controllers import training_attempts as attempts
 from sagewright.controllers import training_hosts as hosts
+from sagewright.controllers import training_mirrors as mirrors
 from sagewright.controllers import training_pipes as pipes
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import (
@@ -106,13 +109,19 @@ class TrainingController:
             return Watch(backends=starting)
         if job.resource.state in job_kind.TERMINAL:
             return Watch() if job.status.cleaned else self._watch_leftovers(job)
+        if job.status.removing:
+            return self._watch_leftovers(job)
         if job.status.secondary == steps.UPLOADING:
             return Watch(transfers=(steps.collect_id(workloads[0]),))
         return Watch(
             workloads=dict.fromkeys(workloads, job.backend),
             backends=starting,
             log_streams=job.log_streams,
-            transfers=(*pipes.transfers(job), *(() if job.ran else (steps.stage_id(each) for each in workloads))),
+            transfers=(
+                *pipes.transfers(job),
+                *mirrors.transfers(job),
+                *(() if job.ran else (steps.stage_id(each) for each in workloads)),
+            ),
             metric_definitions=dict.fromkeys(workloads, job.metric_definitions),
             failure_files={each: steps.root(self._workloads, each) / "output" / "failure" for each in workloads},
         )
@@ -121,20 +130,27 @@ class TrainingController:
         stages = tuple(steps.stage_id(each) for each in job.workloads)
         return Watch(
             workloads=dict.fromkeys(job.workloads, job.backend),
-            transfers=(*stages, *pipes.transfers(job), steps.collect_id(job.workloads[0])),
+            transfers=(*stages, *pipes.transfers(job), *mirrors.transfers(job), steps.collect_id(job.workloads[0])),
             folders={each: steps.own_folder(self._workloads, each) for each in job.workloads},
         )
 
     def decide(self, job: Job, seen: Seen, now: datetime) -> Decision:
         if job.resource.state in job_kind.TERMINAL:
             return self._clean(job, seen, now)
+        if job.status.removing:
+            return self._give_up(job, seen)
         if job.status.ending is not None:
             return self._end(job, seen, now)
         if job.spec.stop_requested_at is not None:
             return self._head_for(job, steps.stopped(), now, "the user asked for it")
+        if attempts.has_waited_too_long(job, now):
+            return self._head_for(job, steps.max_wait_exceeded(), now, "it reached MaxWaitTimeInSeconds")
         if not job.workloads:
             return self._enter(job, seen, now)
-        return pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
+        if job.status.giving_up:
+            return self._give_up(hosts.noted(job, seen), seen)
+        decision = pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
+        return mirrors.with_mirrors(decision, job, seen, self._workloads)
 
     def unreachable(self, job: Job, problems: Mapping[BackendName, Problem], now: datetime) -> Decision:
         """Wait and say for what. Give up when waiting is in vain, or has been too long."""
@@ -161,8 +177,10 @@ class TrainingController:
             return self._begin(job, has, now)
         status = replace(job.status, unreachable_since=None)
         status = steps.enter(status, steps.PENDING, steps.PENDING_TEXT, now, missing)
-        waits = self._keep(job, self._calmly(job, status, now), "waits for room")
-        return replace(waits, wake_in=_IN_LINE)  # the end of another job wakes it, or the next full pass after this
+        waits = self._calmly(job, status, now)
+        return self._keep(
+            job, waits, "waits for room", wake_in=_IN_LINE
+        )  # the end of another job wakes it, or the next full pass after this
 
     def _begin(self, job: Job, has: Capabilities | None, now: datetime) -> Decision:
         attempt = job.status.attempt + 1
@@ -181,8 +199,10 @@ class TrainingController:
             exit_code=None,
             backend=job.backend,
             layered=has is not None and has.layers,
-            training_started_at=to_text(now),
+            training_started_at=job.status.training_started_at or to_text(now),
             unreachable_since=None,
+            log_epoch=attempts.log_epoch(job, now),
+            interrupts_heard=job.spec.interrupts,
         )
         if job.spec.request.get("InputDataConfig"):
             status = steps.enter(status, steps.DOWNLOADING, steps.INPUT_TEXT, now)
@@ -192,11 +212,12 @@ class TrainingController:
 
     def _go_on(self, job: Job, seen: Seen, now: datetime) -> Decision:
         if job.ran and job.status.unreachable_since is None:
-            job = job.with_status(
-                steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, hosts.late(job, seen))
-            )
+            told = hosts.late(job, seen) or hosts.remark(job, seen)
+            job = job.with_status(steps.enter(job.status, steps.TRAINING, steps.TRAINING_TEXT, now, told))
         if failed := pipes.failure(job, seen) or hosts.first_failure(job, seen):
             return self._failed(job, failed, seen, now)
+        if attempts.is_interrupted(job, seen, now):
+            return self._keep(job, attempts.interrupted(job, now), "the spot job is interrupted", wake_in=NOW)
         if absent := hosts.absent(job, seen):
             return self._start(job, absent, seen, now)
         if hosts.have_exited(job, seen):
@@ -235,15 +256,18 @@ class TrainingController:
         return self._keep(job, self._calmly(job, status, now), "the backend prepares")
 
     def _run(self, job: Job, seen: Seen, now: datetime) -> Decision:
-        left = job.max_runtime - (now - hosts.started_at(job, seen))
+        left = job.max_runtime - attempts.earlier(job) - (now - hosts.started_at(job, seen))
         if left <= NOW:
             return self._head_for(job, steps.max_runtime_exceeded(), now, "it reached MaxRuntimeInSeconds")
-        return replace(self._keep(job, job.status, "runs"), wake_in=min(left, self._timing.poll))
+        wake_in = min(left, self._timing.poll, attempts.interrupt_due(job, seen, now) or self._timing.poll)
+        return self._keep(job, job.status, "runs", wake_in=wake_in)
 
     def _failed(self, job: Job, first: hosts.HostFailure, seen: Seen, now: datetime) -> Decision:
         """One host has failed: the others are stopped, and then the job ends with its reason."""
         if not first.drained:
             return self._keep(job, job.status, "waits for its last log lines")
+        if attempts.is_retried(job, first.reason):
+            return self._keep(job, attempts.restarting(job, first.reason, now), "is tried again", wake_in=NOW)
         ending = steps.failed(first.reason)
         live = hosts.live(job, seen)
         if not live:
@@ -252,6 +276,12 @@ class TrainingController:
         stopped = "it is stopped" if first.workload in live else "the others are stopped"
         status = steps.detailed(status, f"{job.host(first.workload).name} has failed, {stopped}", now)
         return self._keep(job, status, "one host has failed", tuple(Stop(job.backend, each) for each in live))
+
+    def _give_up(self, job: Job, seen: Seen) -> Decision:
+        """End the attempt, so that another can begin."""
+        status, actions, note = attempts.go_on(job, seen, self._ask)
+        decision = self._keep(job, status, note, actions)
+        return decision if status.workloads else replace(decision, wake_in=NOW, wakes=self._make_room(job))
 
     def _exited(self, job: Job, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:
         """Nothing of it runs any more."""
@@ -263,7 +293,7 @@ class TrainingController:
 
     def _head_for(self, job: Job, ending: Mapping[str, Any], now: datetime, why: str) -> Decision:
         """Decide the end before it is reached: from here on the exit code says nothing."""
-        status = steps.enter(replace(job.status, ending=ending), steps.STOPPING, steps.STOPPING_TEXT, now)
+        status = steps.enter(replace(job.status, ending=ending, giving_up=""), steps.STOPPING, steps.STOPPING_TEXT, now)
         stops: tuple[Action, ...] = tuple(Stop(job.backend, each) for each in job.workloads)
         wait = self._timing.poll if stops else NOW
         return Decision(status.to_row(), job_kind.STOPPING, stops, wake_in=wait, note=f"stops, because {why}")
@@ -302,6 +332,7 @@ class TrainingController:
             message = state.message
             reason = failure.with_collection(first, message) if first else failure.of_collection(message)
             return self._finish(job, steps.failed(reason), now)
+        ending = steps.without_model(ending, job.archives["model"], state.written)
         return self._finish(job.with_status(replace(job.status, written=state.written)), ending, now)
 
     def _finish(self, job: Job, ending: Mapping[str, Any], now: datetime) -> Decision:
@@ -347,11 +378,19 @@ class TrainingController:
 
     # -- what the steps ask for ----------------------------------------------
 
-    def _keep(self, job: Job, status: TrainingStatus, note: str, actions: tuple[Action, ...] = ()) -> Decision:
-        """Stay in the same state and look again after a poll."""
+    def _keep(
+        self,
+        job: Job,
+        status: TrainingStatus,
+        note: str,
+        actions: tuple[Action, ...] = (),
+        wake_in: timedelta | None = None,
+    ) -> Decision:
+        """Stay in the same state and look again, after a poll if nothing is said."""
         row = status.to_row()
-        unchanged = row == job.resource.status
-        return Decision(None if unchanged else row, job.resource.state, actions, wake_in=self._timing.poll, note=note)
+        changed = row if row != job.resource.status else None
+        wake_in = self._timing.poll if wake_in is None else wake_in
+        return Decision(changed, job.resource.state, actions, wake_in=wake_in, note=note)
 
     def _calmly(self, job: Job, status: TrainingStatus, now: datetime) -> TrainingStatus:
         """Progress is written once per poll, however often it is looked at; steps are written at once."""

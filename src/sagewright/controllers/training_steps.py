@@ -4,8 +4,11 @@ SecondaryStatus, in the order a job goes through it (contract A.12); Pending com
 
     Starting ─► Downloading ─► Training ─► Uploading ─► Completed
        │             │             │            ├─────► Failed
-       │             │             ▼            └─────► Stopped | MaxRuntimeExceeded
+       │             │             ▼            └─────► Stopped | Max…Exceeded
        └─────────────┴────────► Stopping ─►(Uploading)─┘
+
+A spot interruption, or a retry, leads from any of the first three through Interrupted or Restarting back to Starting
+(`training_attempts`).
 
 Owns: `Job`, the transition list, names of transfers and log streams, requests for staging and collecting.
 Does not own: which move comes next (`training_jobs`), the texts of failures (`failure`).
@@ -13,7 +16,7 @@ Does not own: which move comes next (`training_jobs`), the texts of failures (`f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,7 +36,7 @@ from sagewright.workloads.workload import FolderImage, ImageRef
 
 STARTING, DOWNLOADING, TRAINING, UPLOADING = "Starting", "Downloading", "Training", "Uploading"
 PENDING: Final = "Pending"
-STOPPING, MAX_RUNTIME_EXCEEDED = "Stopping", "MaxRuntimeExceeded"
+STOPPING, MAX_RUNTIME_EXCEEDED, MAX_WAIT_EXCEEDED = "Stopping", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"
 
 PENDING_TEXT: Final = "Waiting for capacity"
 STARTED_TEXT: Final = "Starting the training job"
@@ -47,6 +50,8 @@ COMPLETED_TEXT: Final = "Training job completed"
 FAILED_TEXT: Final = "Training job failed"
 STOPPED_TEXT: Final = "Training job stopped"
 MAX_RUNTIME_TEXT: Final = "Training job runtime exceeded MaxRuntimeInSeconds provided"
+NO_MODEL_TEXT: Final = "nothing was written to /opt/ml/model, so there is no model artifact"
+MAX_WAIT_TEXT: Final = "Training job exceeded MaxWaitTimeInSeconds provided"
 
 DEFAULT_MAX_RUNTIME: Final = timedelta(days=1)
 _DETAIL: Final = " - "  # between a StatusMessage and what is known beyond it
@@ -98,14 +103,24 @@ class Job:
         return bool(self.status.seen)
 
     @property
+    def is_spot(self) -> bool:
+        return bool(self.spec.request.get("EnableManagedSpotTraining"))
+
+    @property
+    def max_wait(self) -> timedelta | None:
+        """Of a spot job: how long it may take altogether."""
+        seconds = self.spec.request.get("StoppingCondition", {}).get("MaxWaitTimeInSeconds")
+        return timedelta(seconds=seconds) if self.is_spot and seconds is not None else None
+
+    @property
     def max_runtime(self) -> timedelta:
         seconds = self.spec.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds")
         return DEFAULT_MAX_RUNTIME if seconds is None else timedelta(seconds=seconds)
 
     @property
     def log_streams(self) -> dict[WorkloadId, tuple[str, str]]:
-        """`<job>/algo-N-<epoch seconds>` (contract A.14): fixed by the row, so it is decided once."""
-        epoch = int(self.resource.created_at.timestamp())
+        """`<job>/algo-N-<epoch seconds>` (contract A.14): fixed by the row, so it is decided once for each attempt."""
+        epoch = self.status.log_epoch or int(self.resource.created_at.timestamp())
         return {
             workload: (kind.LOG_GROUP, f"{self.name}/{host.name}-{epoch}")
             for workload, host in zip(self.workloads, self.hosts, strict=True)
@@ -141,6 +156,14 @@ def stage_id(workload: WorkloadId) -> TransferId:
 
 def collect_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.collect")
+
+
+def save_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.save")
+
+
+def mirror_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.mirror")
 
 
 def feed_id(workload: WorkloadId) -> TransferId:
@@ -180,7 +203,7 @@ def base_message(message: str) -> str:
 
 def finish(status: TrainingStatus, ending: Mapping[str, Any], now: datetime) -> TrainingStatus:
     """The terminal status. Its own transition has begun and ended at once."""
-    done = enter(status, ending["secondary"], ending["message"], now)
+    done = enter(status, ending["secondary"], ending["message"], now, ending.get("detail", ""))
     last = done.transitions[-1]
     moment = last["StartTime"]
     return replace(
@@ -197,12 +220,23 @@ def completed() -> dict[str, Any]:
     return {"state": kind.COMPLETED, "secondary": kind.COMPLETED, "message": COMPLETED_TEXT}
 
 
+def without_model(ending: Mapping[str, Any], model: str, written: Sequence[str]) -> Mapping[str, Any]:
+    """A job that completed, and left nothing where models are looked for, says so."""
+    if ending["state"] != kind.COMPLETED or any(each.startswith(model) for each in written):
+        return ending
+    return {**ending, "detail": NO_MODEL_TEXT}
+
+
 def stopped() -> dict[str, Any]:
     return {"state": kind.STOPPED, "secondary": kind.STOPPED, "message": STOPPED_TEXT}
 
 
 def max_runtime_exceeded() -> dict[str, Any]:
     return {"state": kind.STOPPED, "secondary": MAX_RUNTIME_EXCEEDED, "message": MAX_RUNTIME_TEXT}
+
+
+def max_wait_exceeded() -> dict[str, Any]:
+    return {"state": kind.STOPPED, "secondary": MAX_WAIT_EXCEEDED, "message": MAX_WAIT_TEXT}
 
 
 def failed(reason: str) -> dict[str, Any]:
@@ -265,6 +299,7 @@ def may_start(job: Job) -> bool:
         job.resource.state == kind.IN_PROGRESS
         and job.spec.stop_requested_at is None
         and job.status.ending is None
+        and not job.status.giving_up
         and (not job.workloads or len(job.status.seen) < len(job.workloads))
     )
 

@@ -169,7 +169,8 @@ class TransformController:
         if all(health is not None and health.successes for health in healths.values()):
             return self._run(job.with_status(replace(job.status, started=True)), seen)
         if any(found.phase is not Phase.RUNNING for found in seen.workloads.values()):
-            message = next((found.message for found in seen.workloads.values() if found.message), "")
+            unready = (found for found in seen.workloads.values() if found.phase is not Phase.RUNNING)
+            message = next((found.message for found in unready if found.message), "")
             return self._keep(job, replace(job.status, waiting=message), "the backend prepares")
         since = from_text(job.status.submitted_at) if job.status.submitted_at else now
         limit = job.spec.plan.startup_seconds

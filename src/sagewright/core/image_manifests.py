@@ -22,7 +22,9 @@ IMAGES: Final = frozenset({DOCKER_IMAGE, OCI_IMAGE})
 INDEXES: Final = frozenset({DOCKER_INDEX, OCI_INDEX})
 
 LARGEST: Final = 4 * 1024 * 1024  # bytes of a manifest, the limit that the specification names
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+SHA256: Final = "sha256"
+"""The algorithm of every client's own digests; sha512 is the other that the specification registers."""
 
 
 class ManifestUnreadable(Exception):
@@ -43,12 +45,17 @@ class ParsedManifest:
 
 
 def is_digest(text: str) -> bool:
-    """Whether this is a digest that we can check. SHA-256 is the one that every client uses."""
+    """Whether this is a digest that we can check."""
     return _DIGEST.fullmatch(text) is not None
 
 
-def digest_of(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+def algorithm_of(digest: str) -> str:
+    """For `hashlib.new`. The digest is one that can be checked (`is_digest`)."""
+    return digest.partition(":")[0]
+
+
+def digest_of(content: bytes, algorithm: str = SHA256) -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
 def parse(content: bytes, media_type: str | None) -> ParsedManifest:
@@ -110,7 +117,7 @@ def _media_type(document: Mapping[str, Any], said: str) -> str:
 def _descriptor(value: object, where: str) -> tuple[str, int]:
     """Digest and size."""
     if not isinstance(value, dict) or not is_digest(str(value.get("digest"))):
-        raise ManifestUnreadable(f"A descriptor under {where} has no sha256 digest.")
+        raise ManifestUnreadable(f"A descriptor under {where} has no sha256 or sha512 digest.")
     size = value.get("size")
     if not isinstance(size, int) or size < 0:
         raise ManifestUnreadable(f"The descriptor of {value['digest']} under {where} has no size.")

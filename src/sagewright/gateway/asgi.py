@@ -84,11 +84,16 @@ async def _send_response(scope: Scope, response: HttpResponse, send: Send) -> No
 async def _send_stream(scope: Scope, body: AsyncIterator[bytes], send: Send) -> None:
     """Stops at once when the client has gone. A failure after the first byte can only cut the connection."""
     connection = scope.get("state", {}).get("connection")
+    span = getattr(body, "span", None)
     try:
-        async for piece in body:
-            if connection is not None and connection.gone:
+        if span is not None and connection is not None and connection.sends_files:
+            if not await connection.send_file(span):
                 return
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        else:
+            async for piece in body:
+                if connection is not None and connection.gone:
+                    return
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     except Exception:
         _log.exception("a response to %s was cut short", scope["raw_path"].decode("latin-1"))

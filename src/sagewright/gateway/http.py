@@ -12,7 +12,7 @@ Times are looked at by the server once a second (`check`), so that a request pay
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from uvicorn.config import Config
@@ -21,7 +21,9 @@ from uvicorn.server import ServerState
 
 from sagewright.gateway.cork import CorkedTransport
 from sagewright.gateway.hosts import is_aws, parse_absolute
-from sagewright.gateway.turn import HOT, HotPath, Turn
+from sagewright.gateway.sendfile import SUPPORTED, send_file
+from sagewright.gateway.turn import HOT, ClockLine, HotPath, Lane, Turn
+from sagewright.wire.messages import FileSpan
 
 KEEP_ALIVE: Final = 75  # seconds an idle connection is kept: longer than any client's own pool keeps it unused
 LONGEST_HEAD: Final = 64 * 1024  # bytes of request line and headers
@@ -75,20 +77,24 @@ class GatewayHttp(HttpToolsProtocol):
         config: Config,
         server_state: ServerState,
         loop: asyncio.AbstractEventLoop,
-        hot_path: HotPath | None = None,
+        hot_path: HotPath | None,
+        clock_line: ClockLine,
     ) -> None:
         super().__init__(config, server_state, {"connection": self}, loop)
         self._cork: CorkedTransport
         self._raw: asyncio.Transport  # without the cork
         self._hot_path = hot_path
         self._turn: Turn | None = None  # the hot path's request that is being answered
-        self.memory: object = None  # the hot path's own
+        self._lane: Lane | None = None  # the hot path's, while the parser has had nothing to do since it was left here
+        self.lane_turn: Turn | None = None
+        self.clock_line = clock_line
         self._in_message = False  # the parser has begun a request and not ended it
         self._in_head = False
         self._heads = 0  # begun on this connection
         self._head_size = 0  # bytes of an unfinished head, but for its first packet's
         self._head_since = 0.0
         self._last_data = loop.time()
+        self._heard = False  # since `_last_data` was set
         self._refused: Refused | None = None
         self._refused_at = 0.0
 
@@ -96,6 +102,19 @@ class GatewayHttp(HttpToolsProtocol):
     def gone(self) -> bool:
         """Whether nobody is left to read an answer."""
         return bool(self.transport.is_closing())
+
+    @property
+    def sends_files(self) -> bool:
+        """Not through TLS, whose bytes are made here; not without a length; not while a further request waits for its
+        turn, since `cycle` is that one's."""
+        plain = SUPPORTED and self.scheme == "http"
+        return plain and self.cycle.chunked_encoding is False and self.cycle.scope["method"] != "HEAD"
+
+    async def send_file(self, span: FileSpan) -> bool:
+        """The body, or a part of it, of the response under way. False when the client has gone. Raises BlobError."""
+        self._cork.flush()
+        self.cycle.expected_content_length -= span.length
+        return await send_file(self._raw, span)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's signature
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
@@ -105,11 +124,16 @@ class GatewayHttp(HttpToolsProtocol):
         self.transport = self._cork  # type: ignore[assignment] # stands in for a transport, by duck type
 
     def data_received(self, data: bytes) -> None:
-        self._last_data = self.loop.time()
+        self._heard = True
+        lane = self._lane
+        if lane is not None and self.cycle.response_complete and lane.take(data):
+            self.cycle = self._turn = self.lane_turn  # type: ignore[assignment] # stands in for a cycle, by duck type
+            return
         if self._refused is not None:
             return  # lingering: what comes now is thrown away
         if self._hot_path is not None and data.startswith(HOT) and self._take_whole(self._hot_path, data):
             return
+        self.remember(None, None)
         unfinished = self._heads if self._in_head else 0
         super().data_received(data)
         if self._in_head and self._heads == unfinished and self._refused is None:
@@ -122,15 +146,16 @@ class GatewayHttp(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._turn is not None:
             self._turn.lose()
+        self.remember(None, None)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._turn is not None:
+        if self._turn is not None and not self._turn.response_complete:
             self._turn.handler.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._turn is not None:
+        if self._turn is not None and not self._turn.response_complete:
             self._turn.handler.resume()
 
     def eof_received(self) -> bool | None:  # type: ignore[override] # uvicorn's never keeps the connection
@@ -188,18 +213,21 @@ class GatewayHttp(HttpToolsProtocol):
         self._cork.flush()
         super().on_response_complete()
 
-    def write_raw(self, data: bytes) -> None:
-        self._raw.write(data)
+    def remember(self, lane: Lane | None, turn: Turn | None) -> None:
+        earlier = self.lane_turn
+        self._lane, self.lane_turn = lane, turn
+        if earlier is not None:
+            earlier.retire()
+
+    @property
+    def write_raw(self) -> Callable[[bytes], None]:
+        return self._raw.write
 
     def writelines_raw(self, pieces: Sequence[bytes]) -> None:
         self._raw.writelines(pieces)
 
     def abort(self) -> None:
         self._raw.abort()
-
-    @property
-    def date(self) -> bytes:
-        return self.server_state.default_headers[0][1]
 
     def turn_done(self, turn: Turn) -> None:
         """A request of the hot path is answered: what `on_response_complete` is for the others, without its timer."""
@@ -221,6 +249,8 @@ class GatewayHttp(HttpToolsProtocol):
         """`Upgrade: h2c` (Java's client sends it with everything) is an offer that we do not take up: no news."""
 
     def check(self, now: float) -> None:
+        if self._heard:
+            self._heard, self._last_data = False, now
         if self.transport is None or self.transport.is_closing():
             return
         busy = self.cycle is not None and not self.cycle.response_complete

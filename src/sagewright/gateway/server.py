@@ -31,7 +31,7 @@ from sagewright.gateway.clients import bridge_addresses, is_loopback, parse_netw
 from sagewright.gateway.front import Front, Frontage
 from sagewright.gateway.http import KEEP_ALIVE, Connection, GatewayHttp
 from sagewright.gateway.literal_port import LiteralPort
-from sagewright.gateway.turn import HotPath
+from sagewright.gateway.turn import ClockLine, HotPath
 from sagewright.gateway.upstream import OuterProxy, Outside
 from sagewright.settings import Settings
 
@@ -68,6 +68,7 @@ class _Shared:
     roster: Roster
     frontage: Frontage
     hot_path: HotPath | None
+    clock_line: ClockLine
 
 
 def run(
@@ -214,17 +215,18 @@ def _share(
     config.load()
     state = ServerState()
     state.connections = roster = Roster()
-    state.default_headers = _date_header()
+    clock_line = ClockLine(_date())
+    state.default_headers = [(b"date", clock_line.date)]
     outer = OuterProxy.parse(settings.upstream_proxy) if settings.upstream_proxy else None
     frontage = Frontage(
-        http=lambda: GatewayHttp(config, state, loop, hot_path),
+        http=lambda: GatewayHttp(config, state, loop, hot_path, clock_line),
         authority=authority,
         outside=Outside(outer),
         networks=parse_networks(settings.server.proxy_networks),
         connections=roster,
         tasks=state.tasks,
     )
-    return _Shared(state, roster, frontage, hot_path)
+    return _Shared(state, roster, frontage, hot_path, clock_line)
 
 
 async def _prepare(authority: Authority, loop: asyncio.AbstractEventLoop) -> None:
@@ -242,7 +244,8 @@ async def _tick(shared: _Shared, loop: asyncio.AbstractEventLoop) -> None:
     """Once a second: the Date header, and connections that have been silent for too long."""
     while True:
         await asyncio.sleep(1)
-        shared.state.default_headers = _date_header()
+        shared.clock_line.date = _date()
+        shared.state.default_headers = [(b"date", shared.clock_line.date)]
         now = loop.time()
         for connection in list[Connection](shared.roster):
             connection.check(now)
@@ -269,5 +272,5 @@ async def _drain(shared: _Shared, loop: asyncio.AbstractEventLoop) -> None:
         )
 
 
-def _date_header() -> list[tuple[bytes, bytes]]:
-    return [(b"date", formatdate(time.time(), usegmt=True).encode())]
+def _date() -> bytes:
+    return formatdate(time.time(), usegmt=True).encode()

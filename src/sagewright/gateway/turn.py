@@ -2,6 +2,7 @@
 
     head ──HotPath.take──▶ Handler ──feed*, finish──▶
     its turn comes ──start──▶ Turn.write* ──Turn.done──▶ the next request on the connection
+    a packet like an earlier one ──Lane.take──▶ answered under the lane's own turn, which begins and completes again
 
 Owns: what stands where uvicorn has its request-response cycle, and the contract with whoever takes requests off.
 Does not own: the connection (`gateway.http`), what is taken and how it is answered (`sagewright.router`).
@@ -9,7 +10,7 @@ Does not own: the connection (`gateway.http`), what is taken and how it is answe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -44,6 +45,16 @@ class Handler(Protocol):
     def resume(self) -> None: ...
 
 
+class Lane(Protocol):
+    """Left on a connection by the hot path (`Turn.remember`): takes further requests that are like an earlier one."""
+
+    def take(self, data: bytes) -> bool:
+        """Whether these bytes, which come while nothing is under way, are such a request, whole; then it is begun.
+
+        False: nothing has been done about it."""
+        ...
+
+
 class HotPath(Protocol):
     """`sagewright.router.hot.Router`, or what a test puts in its place."""
 
@@ -68,21 +79,34 @@ class HotPath(Protocol):
     async def close(self) -> None: ...
 
 
+class ClockLine:
+    """The value of the Date header, set anew once a second."""
+
+    __slots__ = ("date",)
+
+    def __init__(self, date: bytes) -> None:
+        self.date = date
+
+
 class Seat(Protocol):
     """The connection, as a turn sees it (`gateway.http.GatewayHttp`)."""
 
-    memory: object  # the hot path's own
+    @property
+    def lane_turn(self) -> Turn | None: ...
 
-    def write_raw(self, data: bytes) -> None: ...
+    def remember(self, lane: Lane | None, turn: Turn | None) -> None: ...
+
+    @property
+    def clock_line(self) -> ClockLine: ...
+
+    @property
+    def write_raw(self) -> Callable[[bytes], None]: ...
 
     def writelines_raw(self, pieces: Sequence[bytes]) -> None: ...
 
     def turn_done(self, turn: Turn) -> None: ...
 
     def abort(self) -> None: ...
-
-    @property
-    def date(self) -> bytes: ...
 
 
 class Turn:
@@ -151,19 +175,40 @@ class Turn:
 
     # Towards the handler
 
-    @property
-    def memory(self) -> object:
-        """What the hot path has left here for the next request of the connection; None at its beginning."""
-        return self._seat.memory
+    def another(self) -> Turn:
+        """For a lane on the same connection: whole requests of HTTP/1.1, one after another. Complete between them."""
+        made = Turn(self._seat, keep_alive=True, modern=True, expects=False)
+        made.more_body = False
+        made.started = made.response_complete = True
+        return made
 
-    @memory.setter
-    def memory(self, what: object) -> None:
-        self._seat.memory = what
+    def remember(self, lane: Lane) -> None:
+        """Ask this lane, which answers under this turn, first when the next request comes on the connection."""
+        self._seat.remember(lane, self)
+
+    @property
+    def leads(self) -> bool:
+        """Whether the connection still remembers the lane of this turn: if not, other requests may be waiting."""
+        return self._seat.lane_turn is self
+
+    def forget(self) -> None:
+        """The lane of this turn takes no further requests."""
+        if self.leads:
+            self._seat.remember(None, None)
+
+    @property
+    def clock_line(self) -> ClockLine:
+        return self._seat.clock_line
 
     @property
     def date(self) -> bytes:
         """The value of the Date header."""
-        return self._seat.date
+        return self._seat.clock_line.date
+
+    @property
+    def send(self) -> Callable[[bytes], None]:
+        """What `write` ends in, for a lane."""
+        return self._seat.write_raw
 
     def hand_on(self, handler: Handler) -> None:
         """Another handler goes on with the request."""
@@ -188,6 +233,11 @@ class Turn:
         self.response_complete = True
         del self.handler  # it holds this turn: without the cycle both are freed now, not by the next collection
         self._seat.turn_done(self)
+
+    def retire(self) -> None:
+        """Of a lane that the connection no longer remembers, as `done` frees the others."""
+        if self.response_complete:
+            del self.handler
 
     def abort(self) -> None:
         """Cut the connection: the only way to tell of an answer that cannot be finished."""

@@ -16,6 +16,7 @@ from typing import BinaryIO, Final
 from sagewright.core.errors import BlobError
 from sagewright.objects.ranges import ByteRange
 from sagewright.objects.storage import Run
+from sagewright.wire.messages import FileSpan
 
 CHUNK: Final = 1024 * 1024
 SMALL: Final = 256 * 1024
@@ -25,19 +26,15 @@ _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)  # Linux
 
 
 class ObjectBody(AsyncIterator[bytes]):
-    """`length` bytes of `file` from `offset`. A gateway that sends files by itself may use these three instead.
-
-    Whoever does not iterate to the end calls `aclose`.
-    """
+    """The bytes `span` of `file`. Whoever does not iterate to the end calls `aclose`."""
 
     def __init__(self, file: BinaryIO, span: ByteRange, run: Run) -> None:
         self.file = file
-        self.offset = span.start
-        self.length = span.length
         self._position = span.start
         self._stop = span.start + span.length
         self._run = run
         self._descriptor = _descriptor(file)
+        self.span = FileSpan(self._descriptor, span.start, span.length) if self._descriptor is not None else None
 
     async def __anext__(self) -> bytes:
         wanted = min(CHUNK, self._stop - self._position)

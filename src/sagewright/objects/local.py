@@ -78,6 +78,10 @@ class LocalObjects:
         content = ContentWriter(self._store, self._blobs)
         return ObjectWriter(content, self._blobs, self._clock, (bucket, key), content_type)
 
+    def delete(self, bucket: str, key: str) -> None:
+        """Deleting what is not there is success. Raises NotFound when the bucket is not there."""
+        remove_contents(self._blobs, self._store.write(lambda tx: _removed(tx, bucket, key)))
+
     def _open(self, bucket: str, key: str) -> BinaryIO:
         _, row = self._store.read(lambda tx: (_existing(tx, bucket), object_rows.find(tx, bucket, key)[1]))
         if row is None:
@@ -129,6 +133,12 @@ def _page(bucket: str, prefix: str, after: str, tx: Tx) -> object_rows.ListPage:
 def _placed(tx: Tx, bucket: str, row: ObjectRow) -> list[str]:
     found = _existing(tx, bucket)
     return object_rows.put(tx, found, row, old=object_rows.get(tx, found, row.key))
+
+
+def _removed(tx: Tx, bucket: str, key: str) -> list[str]:
+    found = _existing(tx, bucket)
+    row = object_rows.get(tx, found, key)
+    return object_rows.remove(tx, found, [row]) if row else []
 
 
 def _existing(tx: Tx, bucket: str) -> Bucket:

@@ -9,9 +9,9 @@ is touched. A name once gone never comes back: copies are made of named content 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -43,16 +43,21 @@ def sweep(store: Store, blobs: BlobStore, older_than: timedelta, clock: Clock | 
     """
     removed = size = 0
     now = (clock or SystemClock()).now()
-    latest = (now - older_than).timestamp()
+    for content_id, held in orphans(store, blobs, now - older_than):
+        blobs.delete(content_path(content_id))
+        removed += 1
+        size += held
+    store.write(lambda tx: upload_rows.forget_completed(tx, now - KEEP_COMPLETED))
+    return Swept(removed, size)
+
+
+def orphans(store: Store, blobs: BlobStore, before: datetime) -> Iterator[tuple[str, int]]:
+    """Content that no row names and nobody has written to since `before`, and its bytes."""
+    latest = before.timestamp()
     candidates = (stat for stat in blobs.list(content_folder()) if _written(blobs, stat) <= latest)
     while batch := {stat.path.rpartition("/")[2]: stat.size for stat in islice(candidates, _BATCH)}:
         named = store.read(partial(_named, tuple(batch)))
-        for content_id in batch.keys() - named:
-            blobs.delete(content_path(content_id))
-            removed += 1
-            size += batch[content_id]
-    store.write(lambda tx: upload_rows.forget_completed(tx, now - KEEP_COMPLETED))
-    return Swept(removed, size)
+        yield from ((content_id, batch[content_id]) for content_id in batch.keys() - named)
 
 
 def _named(contents: Sequence[str], tx: Tx) -> set[str]:

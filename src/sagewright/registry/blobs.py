@@ -9,11 +9,11 @@ import re
 from datetime import timedelta
 from typing import Final
 
-from sagewright.registry.faults import VERSION, RegistryFault, blob_unknown
+from sagewright.registry.faults import VERSION, RegistryFault, blob_unknown, still_needed
 from sagewright.registry.files import FileBody
 from sagewright.registry.routes import Place
 from sagewright.registry.work import Shelf
-from sagewright.store import registry_blobs
+from sagewright.store import registry_blobs, registry_rows
 from sagewright.store.registry_blobs import Blob
 from sagewright.store.resources import Tx
 from sagewright.wire.messages import Headers, HttpRequest, HttpResponse
@@ -53,10 +53,13 @@ class Blobs:
         return HttpResponse(206 if span else 200, headers, FileBody(descriptor, start, length), length)
 
     async def delete(self, place: Place) -> HttpResponse:
-        """Takes it out of the repository; other repositories keep it."""
+        """Takes it out of the repository, unless a manifest there needs it; other repositories keep it."""
 
         def work(tx: Tx) -> bool:
-            return registry_blobs.unlink(tx, self._shelf.repository(tx, place.name), place.reference)
+            repository = self._shelf.repository(tx, place.name)
+            if holder := registry_rows.holder_of(tx, repository, place.reference):
+                raise still_needed(place.reference, holder)
+            return registry_blobs.unlink(tx, repository, place.reference)
 
         if not await self._shelf.write(work):
             raise blob_unknown(place.reference)

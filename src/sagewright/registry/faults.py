@@ -16,6 +16,7 @@ _STATUS: Final = {
     "BLOB_UNKNOWN": 404,
     "BLOB_UPLOAD_INVALID": 400,
     "BLOB_UPLOAD_UNKNOWN": 404,
+    "DENIED": 403,
     "DIGEST_INVALID": 400,
     "MANIFEST_BLOB_UNKNOWN": 400,
     "MANIFEST_INVALID": 400,
@@ -64,6 +65,11 @@ def blob_unknown(digest: str) -> RegistryFault:
     return RegistryFault("BLOB_UNKNOWN", f"There is no blob {digest} in this repository.", detail={"digest": digest})
 
 
+def still_needed(digest: str, holder: str) -> RegistryFault:
+    sentence = f"{digest} is part of the manifest {holder} of this repository. Delete that first."
+    return RegistryFault("DENIED", sentence, detail={"digest": digest, "manifest": holder})
+
+
 def upload_unknown(upload: str) -> RegistryFault:
     sentence = "This upload is not under way: it was completed, cancelled, or given up. Begin a new one."
     return RegistryFault("BLOB_UPLOAD_UNKNOWN", sentence, detail={"uuid": upload})
@@ -76,7 +82,7 @@ def manifest_unknown(reference: str) -> RegistryFault:
 
 def digest_invalid(digest: str, actual: str | None = None) -> RegistryFault:
     if actual is None:
-        sentence = f"{digest[:200]!r} is not a digest that can be checked here: give sha256: and 64 hex digits."
+        sentence = f"{digest[:200]!r} is not a digest: give sha256: and 64 hex digits, or sha512: and 128."
     else:
         sentence = f"The content's digest is {actual}, not {digest}: something was lost on the way. Send it again."
     return RegistryFault("DIGEST_INVALID", sentence, detail={"digest": digest[:200]})

@@ -20,6 +20,7 @@ from typing import Final
 
 from sagewright.core.errors import BlobError, BlobStoreFull
 from sagewright.registry.work import in_thread
+from sagewright.wire.messages import FileSpan
 
 CHUNK: Final = 1024 * 1024
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -99,9 +100,9 @@ class Growing:
             raise
         self.size += written
 
-    def hash(self) -> hashlib._Hash:
+    def hash(self, algorithm: str) -> hashlib._Hash:
         """Over all that is there, read again."""
-        found = hashlib.sha256()
+        found = hashlib.new(algorithm)
         position = 0
         while chunk := os.pread(self._descriptor, CHUNK, position):
             found.update(chunk)
@@ -127,6 +128,7 @@ class FileBody(AsyncIterator[bytes]):
     """`length` bytes from `offset`, and then the descriptor is closed. Whoever stops earlier calls `aclose`."""
 
     def __init__(self, descriptor: int, offset: int, length: int) -> None:
+        self.span = FileSpan(descriptor, offset, length)
         self._descriptor: int | None = descriptor
         self._position = offset
         self._stop = offset + length

@@ -11,8 +11,16 @@ from urllib.parse import urlencode
 
 import orjson
 
-from sagewright.core.image_manifests import LARGEST, OCI_INDEX, ManifestUnreadable, digest_of, parse
-from sagewright.registry.faults import VERSION, RegistryFault, digest_invalid, manifest_unknown
+from sagewright.core.image_manifests import (
+    LARGEST,
+    OCI_INDEX,
+    SHA256,
+    ManifestUnreadable,
+    algorithm_of,
+    digest_of,
+    parse,
+)
+from sagewright.registry.faults import VERSION, RegistryFault, digest_invalid, manifest_unknown, still_needed
 from sagewright.registry.routes import Place, query
 from sagewright.registry.work import Shelf
 from sagewright.store import registry_push, registry_rows
@@ -48,14 +56,15 @@ class Manifests:
     async def put(self, place: Place, request: HttpRequest) -> HttpResponse:
         content = await _whole(request)
         tag = None if ":" in place.reference else place.reference
-        if tag is None and digest_of(content) != place.reference:
-            raise digest_invalid(place.reference, digest_of(content))
+        digest = digest_of(content, SHA256 if tag else algorithm_of(place.reference))
+        if tag is None and digest != place.reference:
+            raise digest_invalid(place.reference, digest)
         now = self._shelf.clock.now()
         media_type = request.headers.get("content-type")
 
         def work(tx: Tx) -> Manifest:
             repository = self._shelf.repository(tx, place.name)
-            return registry_push.push(tx, repository, content, media_type, tag, now=now)
+            return registry_push.push(tx, repository, content, media_type, tag, now=now, digest=digest)
 
         try:
             kept = await self._shelf.write(work)
@@ -77,11 +86,13 @@ class Manifests:
         return HttpResponse(201, headers)
 
     async def delete(self, place: Place) -> HttpResponse:
-        """A tag alone, or a manifest with all its tags."""
+        """A tag alone, or a manifest with all its tags, unless an index lists it."""
 
         def work(tx: Tx) -> bool:
             repository = self._shelf.repository(tx, place.name)
             if ":" in place.reference:
+                if holder := registry_rows.holder_of(tx, repository, place.reference):
+                    raise still_needed(place.reference, holder)
                 return registry_rows.remove_manifest(tx, repository, place.reference)
             return registry_rows.remove_tag(tx, repository, place.reference)
 

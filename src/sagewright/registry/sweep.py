@@ -8,6 +8,7 @@ Rows go in one transaction and files after it; a file's name is never given agai
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -44,6 +45,30 @@ def sweep(store: Store, files: Files, older_than: timedelta, clock: Clock | None
     for name in removed:
         files.remove(name)
     return Swept(len(removed))
+
+
+def orphans(store: Store, files: Files, older_than: timedelta, clock: Clock | None = None) -> list[str]:
+    """The files that a sweep would remove now. Changes nothing."""
+    now = (clock or SystemClock()).now()
+    found: list[str] = []
+
+    def look(tx: Tx) -> None:
+        found.extend(_take_away(files, now, now - older_than, tx))
+        raise _OnlyLooking
+
+    with suppress(_OnlyLooking):
+        store.write(look)
+    latest = (now - older_than).timestamp()
+    names = [name for name in files.names() if (files.last_written(name) or float("inf")) <= latest]
+    for start in range(0, len(names), _BATCH):
+        batch = names[start : start + _BATCH]
+        named = store.read(partial(_named, batch))
+        found.extend(name for name in batch if name not in named)
+    return list(dict.fromkeys(found))
+
+
+class _OnlyLooking(Exception):
+    """Takes the transaction back."""
 
 
 def _take_away(files: Files, now: datetime, before: datetime, tx: Tx) -> list[str]:

@@ -5,7 +5,8 @@
 Owns: these steps and their order. Does not own: bytes on the disk (`registry.files`), rows (`store.registry_blobs`).
 
 The hash goes along with the bytes in the process that takes them; when the next request of an upload meets another
-process, or this one after a restart, the file is read once more at the end. Either way what is kept was verified.
+process, or this one after a restart, or the digest is a sha512, the file is read once more at the end. Either way what
+is kept was verified.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sagewright.core.image_manifests import is_digest
+from sagewright.core.image_manifests import SHA256, algorithm_of, is_digest
 from sagewright.registry.faults import VERSION, RegistryFault, digest_invalid, upload_unknown
 from sagewright.registry.files import Growing
 from sagewright.registry.routes import Place, query
@@ -188,9 +189,9 @@ class Uploads:
 
     def _keep(self, place: Place, digest: str, growing: Growing) -> str | None:
         """Verify and publish, in a thread. Returns the file that is not needed, if there is one."""
-        hashed = self._hashes.get(place.reference)
-        found = hashed.hash if hashed is not None and hashed.size == growing.size else growing.hash()
-        actual = f"sha256:{found.hexdigest()}"
+        hashed, algorithm = self._hashes.get(place.reference), algorithm_of(digest)
+        along = hashed.hash if hashed is not None and hashed.size == growing.size and algorithm == SHA256 else None
+        actual = f"{algorithm}:{(along or growing.hash(algorithm)).hexdigest()}"
         if actual != digest:
             self._shelf.store.write(lambda tx: registry_blobs.end_upload(tx, place.reference))
             self._shelf.files.remove(place.reference)

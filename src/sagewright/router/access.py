@@ -173,13 +173,18 @@ class Access:
 
     def is_timely(self, known: Known, date: bytes) -> bool:
         """Whether the signature's time (x-amz-date) is right, and the client's keys have not expired."""
+        return self.time_left(known, date) > 0
+
+    def time_left(self, known: Known, date: bytes) -> float:
+        """Seconds for which that stays so; not above 0: it is not so."""
         if date[:8] != known.date:
-            return False
+            return 0.0
         moment = self._times.get(date)
         if moment is None:
             moment = self._parse(date)
         now = self._clock.now().timestamp()
-        return abs(now - moment) <= self._skew and (known.expires is None or now < known.expires)
+        left = self._skew - abs(now - moment)
+        return left if known.expires is None else min(left, known.expires - now)
 
     def _parse(self, date: bytes) -> float:
         """Seconds since the epoch; the distant past when it cannot be read, which the whole rules then explain."""

@@ -8,6 +8,7 @@ Does not own: answers that are errors (`router.errors`), backpressure (`router.e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from sagewright.router import stream
@@ -39,11 +40,24 @@ class Handler(Protocol):
     def resume(self) -> None: ...
 
 
+class Lane(Protocol):
+    """The same as `gateway.turn.Lane`."""
+
+    def take(self, data: bytes) -> bool: ...
+
+
+class ClockLine(Protocol):
+    """The same as `gateway.turn.ClockLine`."""
+
+    @property
+    def date(self) -> bytes: ...
+
+
 class Out(Protocol):
     """The client's connection while it is this request's turn (`gateway.turn.Turn`)."""
 
     keep_alive: bool
-    memory: object  # what was left here by an earlier request of the same connection; None at its beginning
+    response_complete: bool
 
     @property
     def modern(self) -> bool: ...
@@ -56,6 +70,21 @@ class Out(Protocol):
 
     @property
     def date(self) -> bytes: ...
+
+    @property
+    def clock_line(self) -> ClockLine: ...
+
+    @property
+    def send(self) -> Callable[[bytes], None]: ...
+
+    @property
+    def leads(self) -> bool: ...
+
+    def another(self) -> Out: ...
+
+    def remember(self, lane: Lane) -> None: ...
+
+    def forget(self) -> None: ...
 
     def hand_on(self, handler: Handler) -> None: ...
 
@@ -177,27 +206,14 @@ class StreamAnswer:
 
 def common_head(request_id: str, variant: str) -> bytes:
     """What every good answer begins with; no line end after it."""
-    lines = f"HTTP/1.1 200 OK\r\nx-amzn-RequestId: {request_id}\r\nx-Amzn-Invoked-Production-Variant: {variant}"
-    return lines.encode("latin-1")
+    return BEFORE_ID + request_id.encode() + after_id(variant)
 
 
-PLAIN_ANSWER: Final = frozenset(
-    {b"content-type", b"content-length", b"connection", b"date", b"server", b"keep-alive", b"vary", b"x-request-id"}
-)
-"""Headers of an answer with nothing to pass on but its body and Content-Type."""
+BEFORE_ID: Final = b"HTTP/1.1 200 OK\r\nx-amzn-RequestId: "
 
 
-def whole_answer(request_id: str, variant: str, out: Out, headers: dict[bytes, bytes], body: bytes) -> bytes:
-    """What `PlainAnswer` would write for an answer that is whole and has no other headers than PLAIN_ANSWER."""
-    content_type = headers.get(b"content-type")
-    return b"%b%b\r\nContent-Length: %d\r\ndate: %b\r\n%b\r\n%b" % (
-        common_head(request_id, variant),
-        b"" if content_type is None else b"\r\nContent-Type: " + content_type,
-        len(body),
-        out.date,
-        b"" if out.keep_alive else b"connection: close\r\n",
-        body,
-    )
+def after_id(variant: str) -> bytes:
+    return b"\r\nx-Amzn-Invoked-Production-Variant: " + variant.encode("latin-1")
 
 
 def custom_attributes(headers: Headers) -> bytes | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sagewright.router.live import Instance, LiveRoute, LiveVariant
     from sagewright.router.pool import Headers, Link, Pool
     from sagewright.router.shared import Late, Shared
+    from sagewright.router.whole import Whole
 
 _MOST_UNSEEN: Final = 3
 _ERROR_BODY: Final = 4 * errors.LONGEST_MESSAGE  # bytes of an error's body that are kept: UTF-8 has up to 4 a character
@@ -161,9 +162,9 @@ class Attempt:
         else:
             self._outcome.refused(reason)
 
-    def whole(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
-        self._begin_answer(status, tuple(headers.items()))
-        self.piece(body)
+    def whole(self, answer: Whole, data: bytes, now: float) -> None:
+        self._begin_answer(answer.status, tuple(answer.headers.items()))
+        self.piece(data[answer.start :])
         self.ended()
 
     def head(self, status: int, headers: Headers, link: Link) -> None:

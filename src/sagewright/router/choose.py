@@ -48,5 +48,10 @@ def instance(live: LiveVariant, tried: frozenset[str], pinned: str | None, now: 
     return min(trusted[first:] + trusted[:first], key=_outstanding)
 
 
+def unused(live: LiveVariant) -> None:
+    """The last choice of an instance came to nothing: the next begins where it did."""
+    live.turn -= 1
+
+
 def _outstanding(one: Instance) -> int:
     return one.outstanding

@@ -20,7 +20,6 @@ _KEEP: Final = b"keep-alive"
 _LONGEST_HEAD: Final = 16 * 1024  # bytes; longer ones are not worth a short way
 _LONGEST_LINE: Final = 1024  # bytes of a line that is remembered
 _MOST_LINES: Final = 1024
-_MOST_HEADS: Final = 64
 
 
 class Message(NamedTuple):
@@ -36,9 +35,6 @@ class Heads:
 
     def __init__(self) -> None:
         self._lines: dict[bytes, tuple[bytes, bytes]] = {}  # line → name, value
-        self._heads: dict[
-            bytes, tuple[bytes, dict[bytes, bytes], int]
-        ] = {}  # head → first line, headers, body's length
         self._names: dict[bytes, bytes] = {}  # as sent → in lower case
         self._firsts: set[bytes] = set()
 
@@ -61,20 +57,6 @@ class Heads:
         if len(headers) != len(lines) or not length.isdigit() or len(data) != end + 4 + int(length):
             return None
         return Message(first, headers, data[end + 4 :])
-
-    def read_again(self, data: bytes) -> Message | None:
-        """`read` for answers, whose heads repeat to the byte within a second."""
-        end = data.find(b"\r\n\r\n", 0, _LONGEST_HEAD) + 4
-        head = data[:end]
-        known = self._heads.get(head)
-        if known is not None and len(data) == end + known[2]:
-            return Message(known[0], known[1], data[end:])
-        message = self.read(data)
-        if message is not None:
-            if len(self._heads) >= _MOST_HEADS:
-                self._heads.clear()
-            self._heads[head] = message.first, message.headers, len(message.body)
-        return message
 
     def _learn(self, line: bytes) -> tuple[bytes, bytes]:
         """Raises ValueError for a line that is not to be read here."""

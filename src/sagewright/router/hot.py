@@ -22,11 +22,12 @@ from sagewright.router.deadlines import Deadlines
 from sagewright.router.drain import DrainServer
 from sagewright.router.exchange import Exchange
 from sagewright.router.live import Live
+from sagewright.router.pool import SHORT
 from sagewright.router.refresh import Refresher
 from sagewright.router.request import RawHeaders
 from sagewright.router.shared import Late, Shared
 from sagewright.router.swift import Swift
-from sagewright.router.templates import Template, learn
+from sagewright.router.templates import learn
 from sagewright.settings import Settings
 from sagewright.store.resources import Store
 
@@ -45,6 +46,7 @@ class Router:
             store, settings.account, self._live, inline=store_is_local, interval=settings.router.refresh
         )
         self._drain = DrainServer(self._live, self._refresher.look)
+        self._longest = min(settings.router.max_payload, SHORT)
         self._shared: Shared
 
     @property
@@ -90,23 +92,21 @@ class Router:
         exchange.open()
         return exchange
 
-    def take_whole(self, turn: Out, data: bytes) -> Exchange | Swift | None:
-        """The same for what may be one whole, plain request."""
+    def take_whole(self, turn: Out, data: bytes) -> Exchange | None:
+        """The same for what may be one whole, plain request. What is like it need not come here again."""
         shared = self._shared
-        template = turn.memory
-        if (
-            isinstance(template, Template)
-            and template.fits(data)
-            and shared.access.is_timely(template.known, template.date(data))
-        ):
-            return Swift(shared, turn, template, data)
         message = shared.heads.read(data)
         request = shared.recogniser.recognise_plain(message.first, message.headers) if message is not None else None
         if message is None or request is None:
             return None
-        if request.is_short and len(data) < shared.settings.max_payload:
-            known = shared.access.known(message.headers)
-            turn.memory = learn(data, len(data) - len(message.body), request, known) if known is not None else None
+        if request.is_short and (known := shared.access.known(message.headers)) is not None:
+            size = len(data) - len(message.body)
+            template = learn(shared.access, data, size, request, known, limit=self._longest)
+            if template is not None:
+                later = turn.another()
+                lane = Swift(shared, later, template)
+                later.hand_on(lane)
+                later.remember(lane)
         exchange = Exchange(shared, turn, request)
         exchange.open()
         exchange.fill(message.body)

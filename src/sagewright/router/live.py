@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from time import perf_counter
 from typing import Final, Protocol
 
 from sagewright.router import choose
-from sagewright.router.counters import Of
+from sagewright.router.answer import after_id
+from sagewright.router.counters import Of, Tally
 from sagewright.router.heads import Heads
 from sagewright.router.pool import Pool
 from sagewright.router.table import Route, Target, Variant
+from sagewright.router.whole import Wholes
 from sagewright.settings import RouterSettings
 
 _SUSPICION: Final = (0.25, 5.0)  # seconds: first and longest time for which an instance that refused comes last
@@ -100,7 +103,19 @@ class Instance:
 class LiveVariant:
     """One variant with its instances, and the queue that they share: whichever is free first takes the next."""
 
-    __slots__ = ("counted_as", "instances", "queue_limit", "share", "single", "turn", "variant", "waiting")
+    __slots__ = (
+        "counted_as",
+        "era",
+        "instances",
+        "queue_limit",
+        "share",
+        "single",
+        "tally",
+        "told",
+        "turn",
+        "variant",
+        "waiting",
+    )
 
     def __init__(self, variant: Variant, instances: list[Instance], queue_per_instance: int, counted_as: Of) -> None:
         self.variant = variant
@@ -111,6 +126,9 @@ class LiveVariant:
         self.waiting: dict[Waiter, None] = {}
         self.queue_limit = queue_per_instance * len(instances)
         self.turn = 0  # where to begin to look among equals
+        self.told = after_id(variant.name)  # of every good answer's head
+        self.tally: Tally  # of the counters' `era`
+        self.era = -1
         for instance in instances:
             instance.home = self
 
@@ -146,10 +164,10 @@ class Live:
         self._settings = settings
         self._window = max(1, settings.max_concurrent // gateways)
         self._queue = max(1, settings.queue // gateways)
-        self._routes: dict[tuple[str, str], LiveRoute] = {}
+        self.routes: dict[tuple[str, str], LiveRoute] = {}  # another object with every swap
         self._instances: dict[str, Instance] = {}  # those in the table
         self._leaving: dict[str, Instance] = {}  # those that are no longer, and still have requests under way
-        self._heads = Heads()
+        self._wholes = Wholes(Heads())
         self._parting: dict[str, list[Callable[[], None]]] = {}
         self._loop: asyncio.AbstractEventLoop
 
@@ -157,30 +175,35 @@ class Live:
         self._loop = loop
 
     def find(self, region: str, name: str) -> LiveRoute | None:
-        return self._routes.get((region, name))
+        return self.routes.get((region, name))
 
     def versions(self) -> Mapping[tuple[str, str], int]:
         """The row version of every endpoint."""
-        return {key: live.route.version for key, live in self._routes.items()}
+        return {key: live.route.version for key, live in self.routes.items()}
 
     def swap(self, changed: Iterable[Route], gone: Iterable[tuple[str, str]]) -> None:
         """The new table: rows that have changed, and those that are no more. All at once, before the next request."""
-        routes = dict(self._routes)
+        routes = dict(self.routes)
         waiters: list[Waiter] = []
         for route in changed:
             key: tuple[str, str] = (route.region, route.name)
             routes[key] = made = self._live(route)
-            waiters += _inherit(made, self._routes.get(key))
+            waiters += _inherit(made, self.routes.get(key))
         for key in gone:
             if (old := routes.pop(key, None)) is not None:
                 waiters += [waiter for live in old.variants for waiter in live.waiting]
-        self._routes = routes
+        self.routes = routes
         self._retire({instance.id for live in _all(routes.values()) for instance in live.instances})
         for waiter in waiters:
             waiter.reroute()
         now = self._loop.time()
         for live in list(_all(routes.values())):
             live.pump(now)
+
+    def answered(self, instance: Instance) -> None:
+        """A request was answered, and no longer occupies the instance."""
+        instance.answered()
+        self.end(instance)
 
     def end(self, instance: Instance) -> None:
         """A request no longer occupies the instance."""
@@ -205,11 +228,12 @@ class Live:
         """Call `then` when an instance that has left the table has nothing under way any more."""
         self._parting.setdefault(instance, []).append(then)
 
-    def tick(self, now: float) -> None:
+    def tick(self) -> None:
         """Close connections that nobody uses."""
+        before = perf_counter() - self._settings.idle_time
         for instance in self._instances.values():
             for pool in instance.pools:
-                pool.trim(now - self._settings.idle_time)
+                pool.trim(before)
 
     def close(self) -> None:
         self._retire(set())
@@ -236,7 +260,7 @@ class Live:
         return found
 
     def _pools(self, target: Target) -> tuple[Pool, ...]:
-        return tuple(Pool(place, self._loop, self._settings.connect_time, self._heads) for place in target.places)
+        return tuple(Pool(place, self._loop, self._settings.connect_time, self._wholes) for place in target.places)
 
     def _retire(self, kept: set[str]) -> None:
         for identifier in [identifier for identifier in self._instances if identifier not in kept]:

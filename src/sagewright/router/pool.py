@@ -14,19 +14,20 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from time import perf_counter
 from typing import Final, Protocol, cast
 
 import httptools
 
 from sagewright.router.heads import Heads
 from sagewright.router.table import Place
+from sagewright.router.whole import Whole, Wholes
 
-_LARGE: Final = 64 * 1024  # bytes of a body that is not copied to be sent with its head
+SHORT: Final = 64 * 1024  # bytes of a body that is copied to be sent with its head
 _LONGEST_HEAD: Final = 256 * 1024  # bytes of an answer's head
 _PROBE: Final = 0.25  # seconds to connect, as AWS demands of a container (contract B.3)
 _PROBE_HOLD: Final = 0.1  # seconds: the sockets of a killed process do not all close at the same moment
 _ACKED: Final = struct.Struct("=120xQ")  # struct tcp_info: tcpi_bytes_acked, since Linux 4.1
-_BODILESS: Final = frozenset({b"204", b"205"})
 _BROKEN: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -43,8 +44,9 @@ class Caller(Protocol):
         """There is no connection to be had."""
         ...
 
-    def whole(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
-        """All of a good answer at once; the connection has gone back to its pool. Instead of the next four."""
+    def whole(self, answer: Whole, data: bytes, now: float) -> None:
+        """All of a good answer at once, at the time `now` of `perf_counter`; the connection has gone back to its pool.
+        Instead of the next four."""
         ...
 
     def head(self, status: int, headers: Headers, link: Link) -> None:
@@ -74,41 +76,42 @@ class Pool:
     """The connections to one container. Made anew for every instance; `close` when it has left the table."""
 
     def __init__(
-        self, place: Place, loop: asyncio.AbstractEventLoop, connect_time: float, heads: Heads | None = None
+        self, place: Place, loop: asyncio.AbstractEventLoop, connect_time: float, wholes: Wholes | None = None
     ) -> None:
         self.place = place
-        self.heads = heads or Heads()
+        self.wholes = wholes or Wholes(Heads())
+        self.last: Whole | None = None  # the last answer's head
         host = f"[{place.host}]" if ":" in place.host else place.host
         self.request_head = f"POST /invocations HTTP/1.1\r\nhost: {host}:{place.port}\r\n".encode()
         self._loop = loop
         self._connect_time = connect_time
-        self._idle: deque[Link] = deque()  # the one used last is at the right
+        self.idle: deque[Link] = deque()  # the one used last is at the right
+        self.is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     def take(self) -> Link | None:
         """An idle connection; None: `connect` first."""
-        return self._idle.pop() if self._idle else None
+        return self.idle.pop() if self.idle else None
 
     def connect(self, caller: Caller) -> None:
         """Tells the caller `connected` or `refused`, later."""
         self._spawn(self._connect(caller))
 
     def give_back(self, link: Link) -> None:
-        if self._closed:
+        if self.is_closed:
             link.close()
         else:
-            link.idle_since = self._loop.time()
-            self._idle.append(link)
+            link.idle_since = perf_counter()
+            self.idle.append(link)
 
     def forget(self, link: Link) -> None:
-        if link in self._idle:
-            self._idle.remove(link)
+        if link in self.idle:
+            self.idle.remove(link)
 
     def trim(self, before: float) -> None:
-        """Close what has been idle since then."""
-        while self._idle and self._idle[0].idle_since < before:
-            self._idle.popleft().close()
+        """Close what has been idle since then, a time of `perf_counter`."""
+        while self.idle and self.idle[0].idle_since < before:
+            self.idle.popleft().close()
 
     async def is_alive(self) -> bool:
         """Whether somebody still listens: takes at least 100 ms to say yes."""
@@ -125,9 +128,9 @@ class Pool:
 
     def close(self) -> None:
         """Idle connections at once, the others when they come back."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self.is_closed = True
+        while self.idle:
+            self.idle.pop().close()
 
     async def _connect(self, caller: Caller) -> None:
         try:
@@ -155,7 +158,7 @@ class Link(asyncio.Protocol):
         "_complete",
         "_head_size",
         "_headers",
-        "_is_large",
+        "_is_plain",
         "_is_spoiled",
         "_parser",
         "_pool",
@@ -178,7 +181,7 @@ class Link(asyncio.Protocol):
         self._started = False  # the final answer's head is whole
         self._complete = False
         self._until_close = False  # the answer ends with the connection
-        self._is_large = False  # the request may not have gone out at once
+        self._is_plain = True  # nothing of the answer has come, and the request has gone out at once
         self._is_spoiled = False  # not to be used again
         self._sent = 0  # bytes, ever
         self._sent_before = 0  # bytes, before this request
@@ -187,15 +190,21 @@ class Link(asyncio.Protocol):
 
     def send(self, caller: Caller, head: bytes, body: bytes) -> None:
         """One request. The caller hears of its answer, once of its end."""
+        if len(body) <= SHORT:
+            self.send_short(caller, head + body)
+            return
         self._caller = caller
-        self._started = self._complete = self._until_close = self._is_large = False
+        self._is_plain = False
         self._sent_before = self._sent
         self._sent += len(head) + len(body)
-        if len(body) > _LARGE:
-            self._is_large = True
-            self._transport.writelines((head, body))
-        else:
-            self._transport.write(head + body)
+        self._transport.writelines((head, body))
+
+    def send_short(self, caller: Caller, request: bytes) -> None:
+        """The same for one that is cheaper to copy than to hand over in two pieces."""
+        self._caller = caller
+        self._sent_before = self._sent
+        self._sent += len(request)
+        self._transport.write(request)
 
     def close(self) -> None:
         """Give the connection up: nothing more is heard of it."""
@@ -225,9 +234,28 @@ class Link(asyncio.Protocol):
         if caller is None:
             self._transport.abort()  # nobody has asked for anything
             return
-        if not self._started:
-            if self._head_size == 0 and self._take_whole(caller, data):
+        if self._is_plain:
+            pool = self._pool
+            answer = pool.last
+            if answer is None or len(data) != answer.size or not data.startswith(answer.head):
+                answer = pool.last = pool.wholes.read(data)
+            if answer is not None:
+                self._caller = None
+                self.idle_since = now = perf_counter()
+                if pool.is_closed:
+                    self.close()
+                else:
+                    pool.idle.append(self)
+                try:
+                    caller.whole(answer, data, now)
+                except Exception as error:
+                    caller.crashed(error)
                 return
+            self._is_plain = False
+        self._parse(caller, data)
+
+    def _parse(self, caller: Caller, data: bytes) -> None:
+        if not self._started:
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
@@ -293,32 +321,10 @@ class Link(asyncio.Protocol):
             if not self._parser.should_keep_alive():  # later the parser has forgotten
                 self._is_spoiled = True
 
-    def _take_whole(self, caller: Caller, data: bytes) -> bool:
-        """A whole answer in one packet, as most are: the parser need not see it."""
-        if not data.startswith(b"HTTP/1.1 2"):
-            return False
-        message = self._pool.heads.read_again(data)
-        status = message.first[9:12] if message is not None else b""
-        if (
-            self._is_unsent
-            or message is None
-            or not status.isdigit()
-            or status in _BODILESS
-            or message.first[12:13] not in {b" ", b""}
-        ):
-            return False
-        self._caller = None
-        self._pool.give_back(self)
-        try:
-            caller.whole(int(status), message.headers, message.body)
-        except Exception as error:
-            caller.crashed(error)
-        return True
-
     @property
     def _is_unsent(self) -> bool:
         """The container has answered before it has taken the whole request."""
-        return self._is_large and self._transport.get_write_buffer_size() > 0
+        return self._transport.get_write_buffer_size() > 0
 
     def _proceed(self, caller: Caller) -> None:
         """As far as the bytes go that have come."""
@@ -340,6 +346,8 @@ class Link(asyncio.Protocol):
         if self.gone or self._until_close or self._is_spoiled or self._is_unsent:
             self.close()
         else:
+            self._started = self._complete = False
+            self._is_plain = True
             self._pool.give_back(self)
         caller.ended()
 

@@ -125,11 +125,10 @@ class Refresher:
                 self.look(_nothing)
 
     async def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._interval)
             self.look(_nothing)
-            self._live.tick(loop.time())
+            self._live.tick()
 
 
 def read(tx: Tx, account: Account, known: Mapping[Name, int]) -> News:

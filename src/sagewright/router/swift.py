@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from sagewright.router import choose
-from sagewright.router.answer import PLAIN_ANSWER, Out, whole_answer
+from sagewright.router.answer import BEFORE_ID, Out
 from sagewright.router.attempt import Attempt, Errand
 from sagewright.router.delivery import Delivery
 from sagewright.router.exchange import Exchange
@@ -26,54 +26,102 @@ if TYPE_CHECKING:
     from sagewright.router.pool import Headers, Link
     from sagewright.router.shared import Shared
     from sagewright.router.templates import Template
+    from sagewright.router.whole import Whole
 
 _NOBODY: Final[frozenset[str]] = frozenset()
 _ONLY: Final = (0,)
 
 
 class Swift:
-    """A `gateway.turn.Handler`, a `router.pool.Caller` and a `router.shared.Late`."""
+    """A `gateway.turn.Lane` and `Handler`, a `router.pool.Caller` and a `router.shared.Late`.
 
-    _successor: Attempt | None = None
-    _exchange: Exchange
-    _instance: Instance
-    _link: Link
-    _live: LiveVariant
-    _mark: tuple[int, int]
-    _request_id: str
-    _route: LiveRoute
-    _sent_at: float
+    One for each connection of a client; it does one request after another, until it becomes what the long way is."""
 
-    def __init__(self, shared: Shared, out: Out, template: Template, data: bytes) -> None:
-        self._begun_at = perf_counter()
+    __slots__ = (
+        "_before_id",
+        "_begun_at",
+        "_clock_line",
+        "_data",
+        "_exchange",
+        "_instance",
+        "_link",
+        "_live",
+        "_mark",
+        "_number",
+        "_route",
+        "_routes",
+        "_send",
+        "_sent_at",
+        "_shared",
+        "_successor",
+        "_template",
+        "_turn",
+    )
+
+    def __init__(self, shared: Shared, turn: Out, template: Template) -> None:
+        self._turn = turn
         self._shared = shared
-        self._out = out
         self._template = template
-        self._data = data
+        self._send = turn.send
+        self._clock_line = turn.clock_line
+        self._before_id = BEFORE_ID + shared.ids.prefix.encode()
+        self._data = b""
+        self._successor: Attempt | None = None
+        self._exchange: Exchange
+        self._routes: dict[tuple[str, str], LiveRoute] | None = None  # the table of these two
+        self._route: LiveRoute
+        self._live: LiveVariant
+        # Of the request under way
+        self._begun_at = 0.0
+        self._sent_at = 0.0
+        self._number = 0  # of its id
+        self._mark = (0, 0)
+        self._instance: Instance
+        self._link: Link
+
+    # gateway.turn.Lane
+
+    def take(self, data: bytes) -> bool:
+        begun_at = perf_counter()
+        template, shared = self._template, self._shared
+        body = template.admit(data, begun_at)
+        if body is None or (shared.live.routes is not self._routes and not self._find()):
+            return False
+        instance = choose.instance(self._live, _NOBODY, None, begun_at)
+        if instance is None:
+            return False
+        pool = instance.pools[0]
+        if not pool.idle:
+            choose.unused(self._live)
+            return False
+        self._begun_at, self._data = begun_at, data
+        self._turn.response_complete = False
+        self._number = next(shared.ids.numbers)
         shared.in_flight += 1
-
-    # gateway.turn.Handler. The request is whole already, and nothing of its client is heard before `start`.
-
-    def start(self) -> None:
-        shared, template, data = self._shared, self._template, self._data
-        body = data[template.size :]
-        route = shared.live.find(template.known.region, template.name)
-        live = route.only if route is not None else None
-        if route is None or live is None or not template.is_signed(data, body):
-            self._begin_again()
-            return
-        instance = choose.instance(live, _NOBODY, None, 0.0)
-        link = instance.pools[0].take() if instance is not None else None
-        if instance is None or link is None:
-            self._begin_again()
-            return
-        self._route, self._live, self._instance, self._link = route, live, instance, link
-        self._request_id = shared.ids.next()
         instance.outstanding += 1
         self._mark = (instance.completed, instance.outstanding)
-        shared.model.add(self)
-        self._sent_at = perf_counter()
-        link.send(self, b"%b%b%d\r\n\r\n" % (instance.pools[0].request_head, template.forwarded, len(body)), body)
+        self._instance = instance
+        self._link = link = pool.idle.pop()
+        limit = shared.model
+        self._sent_at = limit.begun[self] = perf_counter()
+        if limit.timer is None:
+            limit.arm()
+        link.send_short(self, b"%b%b%b%b" % (pool.request_head, template.forwarded, template.length_line, body))
+        return True
+
+    def _find(self) -> bool:
+        """The variant, when the table is another than it was."""
+        live = self._shared.live
+        route = live.find(self._template.known.region, self._template.name)
+        if route is None or route.only is None:
+            return False
+        self._route, self._live, self._routes = route, route.only, live.routes
+        return True
+
+    # gateway.turn.Handler. The request is whole already.
+
+    def start(self) -> None:
+        """Never called: its turn has come."""
 
     def feed(self, piece: bytes) -> None:
         """Never called: the body is whole."""
@@ -95,23 +143,28 @@ class Swift:
 
     # router.pool.Caller
 
-    def whole(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
-        if status != 200 or not headers.keys() <= PLAIN_ANSWER:
-            self._become().whole(status, headers, body)
+    def whole(self, answer: Whole, data: bytes, now: float) -> None:
+        turn, shared, live = self._turn, self._shared, self._live
+        if not answer.lines or not turn.keep_alive:
+            self._become().whole(answer, data, now)
             return
-        now = perf_counter()
-        live, shared, out = self._live, self._shared, self._out
-        shared.model.discard(self)
-        out.write(whole_answer(self._request_id, live.variant.name, out, headers, body))
-        self._instance.answered()
-        shared.live.end(self._instance)
-        tally = shared.counters.at(live.counted_as)
-        tally.invocations += 1
-        tally.per_instance += live.share
-        tally.model_latency.add(int((now - self._sent_at) * 1e6))
-        tally.overhead_latency.add(int((self._sent_at - self._begun_at + perf_counter() - now) * 1e6))
+        del shared.model.begun[self]
+        self._send(
+            b"%b%012x%b%b%b\r\n\r\n%b"
+            % (self._before_id, self._number, live.told, answer.lines, self._clock_line.date, data[answer.start :])
+        )
+        self._data = b""
+        shared.live.answered(self._instance)
+        counters = shared.counters
+        if live.era != counters.era:
+            live.tally, live.era = counters.at(live.counted_as), counters.era
+        sent_at = self._sent_at
+        live.tally.answered(live.share, now - sent_at, sent_at - self._begun_at + perf_counter() - now)
         shared.in_flight -= 1
-        out.done()
+        if turn.leads:
+            turn.response_complete = True
+        else:
+            turn.done()
 
     def connected(self, link: Link) -> None:
         """Never called: it takes connections that are there."""
@@ -142,32 +195,24 @@ class Swift:
     def late(self) -> None:
         self._become().late()
 
-    def _begin_again(self) -> None:
-        """Nothing has been done yet: the long way, from its beginning."""
-        self._shared.in_flight -= 1
-        request, body = self._read()
-        exchange = Exchange(self._shared, self._out, request)
-        self._out.hand_on(exchange)
-        exchange.open()
-        exchange.fill(body)
-        exchange.start()
-
     def _become(self) -> Attempt:
         """Go on as what the long way would be now. The time limit stays where it is: here, and is passed on."""
         if self._successor is not None:
             return self._successor
-        shared = self._shared
+        shared, turn = self._shared, self._turn
         request, body = self._read()
+        request_id = shared.ids.of(self._number)
+        turn.forget()
         shared.in_flight -= 1
-        self._exchange = exchange = Exchange(shared, self._out, request)
-        errand = Errand(request, self._request_id, body, self._route, self._live, _ONLY, self._out)
+        self._exchange = exchange = Exchange(shared, turn, request)
+        errand = Errand(request, request_id, body, self._route, self._live, _ONLY, turn)
         delivery = Delivery(shared, exchange, request, self._template.known.region, body)
         self._successor = attempt = Attempt(shared, errand, self._instance, delivery)
         attempt.adopt(self._link, self._sent_at, self._mark, self)
         delivery.adopt(errand, attempt)
-        exchange.adopt(delivery, self._begun_at, self._request_id)
+        exchange.adopt(delivery, self._begun_at, request_id)
         self._link.hand_on(attempt)
-        self._out.hand_on(exchange)
+        turn.hand_on(exchange)
         return attempt
 
     def _read(self) -> tuple[Request, bytes]:

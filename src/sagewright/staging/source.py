@@ -56,6 +56,10 @@ class ObjectStore(Protocol):
 
     def put_stream(self, bucket: str, key: str, content_type: str) -> ObjectWriter: ...
 
+    def delete(self, bucket: str, key: str) -> None:
+        """Deleting an object that is not there is success."""
+        ...
+
 
 def split_uri(uri: str) -> tuple[str, str]:
     """`s3://bucket/key` → (bucket, key). The form was checked when the job was created."""

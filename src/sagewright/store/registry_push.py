@@ -30,18 +30,28 @@ class TagTaken(Exception):
 
 
 def push(
-    tx: Tx, repository: Repository, content: bytes, media_type: str | None, tag: str | None, *, now: datetime
+    tx: Tx,
+    repository: Repository,
+    content: bytes,
+    media_type: str | None,
+    tag: str | None,
+    *,
+    now: datetime,
+    digest: str | None = None,
 ) -> Manifest:
-    """Raises ManifestUnreadable, BlobMissing, ManifestMissing, TagTaken. Pushing the same again changes nothing."""
+    """`digest` is the content's own, when the client named it by one. Pushing the same again changes nothing.
+
+    Raises ManifestUnreadable, BlobMissing, ManifestMissing, TagTaken.
+    """
     parsed = parse(content, media_type)
     missing = _missing(tx, repository, parsed.blobs)
     if missing is not None:
         raise BlobMissing(missing)
-    for digest in parsed.manifests:
-        if registry_rows.find_manifest(tx, repository, digest) is None:
-            raise ManifestMissing(digest)
+    for listed in parsed.manifests:
+        if registry_rows.find_manifest(tx, repository, listed) is None:
+            raise ManifestMissing(listed)
     manifest = Manifest(
-        digest=digest_of(content),
+        digest=digest or digest_of(content),
         media_type=parsed.media_type,
         artifact_type=parsed.artifact_type,
         subject=parsed.subject,

@@ -19,6 +19,7 @@ from sqlalchemy import delete, insert, select, update
 
 from sagewright.core.clock import from_text, to_text
 from sagewright.core.errors import AlreadyExists
+from sagewright.core.image_manifests import parse
 from sagewright.store.registry_tables import links, manifests, repositories, tags, uploads
 from sagewright.store.resources import Tx
 
@@ -155,6 +156,15 @@ def put_manifest(tx: Tx, repository: Repository, manifest: Manifest) -> None:
         "content": manifest.content,
     }
     tx.connection.execute(insert(manifests), values)
+
+
+def holder_of(tx: Tx, repository: Repository, digest: str) -> str | None:
+    """A manifest of the repository that needs this blob or lists this manifest; it must go before the part does."""
+    for each in list_manifests(tx, repository):
+        parsed = parse(each.content, each.media_type)
+        if digest in parsed.blobs or digest in parsed.manifests:
+            return each.digest
+    return None
 
 
 def remove_manifest(tx: Tx, repository: Repository, digest: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 class Headers:
@@ -65,9 +66,20 @@ class HttpRequest:
     client: str = ""
 
 
+class FileSpan(NamedTuple):
+    """`length` bytes of an open file from `offset`."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+
 @dataclass(slots=True)
 class HttpResponse:
-    """One response. `body` is bytes, or an iterator of chunks whose total is `length` when known."""
+    """One response. `body` is bytes, or an iterator of chunks whose total is `length` when known.
+
+    An iterator over a file may say so in an attribute `span`, a FileSpan or None: then it need not be iterated.
+    """
 
     status: int = 200
     headers: Headers = field(default_factory=Headers)

@@ -30,7 +30,8 @@ class Observation:
     """One look at one workload.
 
     `exit_code` is set only when EXITED after having run. `message` explains PREPARING (progress) and
-    EXITED-without-exit-code, in words fit for a user. `address` is `host:port` when a port is served.
+    EXITED-without-exit-code, in words fit for a user; RUNNING, or EXITED with an exit code, it tells what is wrong
+    with the image, if anything is. `address` is `host:port` when a port is served.
     """
 
     id: WorkloadId

@@ -161,6 +161,33 @@ class TestObservation:
         assert 'exec: "train": executable file not found in $PATH' in found.message
 
     @pytest.mark.parametrize(
+        ("entrypoint", "told"),
+        [
+            (["/bin/sh", "-c", "./run.sh"], 'ENTRYPOINT ["./run.sh"]'),
+            (["/bin/sh", "-c", "python app.py"], 'ENTRYPOINT ["program"]'),
+            (["/bin/bash", "-o", "pipefail", "-c", "./run.sh $@"], "so `train` never reached it"),
+            (["/bin/sh", "-c", 'exec ./run.sh "$0"'], ""),
+            (["/bin/bash", "-c", './run.sh "$@"', "--"], ""),
+            (["./run.sh"], ""),
+            (["python", "-c", "print(1)"], ""),
+            ([], ""),
+        ],
+    )
+    def test_an_entrypoint_in_shell_form_is_told_of_while_it_runs_and_after(
+        self, entrypoint: list[str], told: str
+    ) -> None:
+        for status, state in (("running", {}), ("exited", ENDED), ("exited", ENDED | {"ExitCode": 1})):
+            made = container(status, **state)
+            made["Config"] |= {"Entrypoint": entrypoint, "Cmd": ["train"]}
+            found = seen.observation(made, direct=True)
+            assert found is not None
+            assert told in found.message
+            assert bool(found.message) == bool(told)
+        killed = container(**ENDED, ExitCode=137, OOMKilled=True)
+        killed["Config"] |= {"Entrypoint": entrypoint, "Cmd": ["train"]}
+        assert seen.observation(killed, direct=True).message == ""  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize(
         ("code", "killed", "cause"),
         [
             (137, True, ExitCause.OUT_OF_MEMORY),
@@ -199,7 +226,7 @@ class TestObservation:
         [
             ('exec: "train": executable file not found in $PATH', [], ["train"], "no ENTRYPOINT that takes `train`"),
             ('exec: "/run.sh": permission denied', ["/run.sh"], ["train"], "chmod +x /run.sh"),
-            ("exec /run.sh: no such file or directory", ["/run.sh"], ["train"], "CR LF"),
+            ("exec /run.sh: no such file or directory", ["/run.sh"], ["train"], "CRLF"),
             ("exec /run.sh: exec format error", ["/run.sh"], ["train"], "another processor"),
             ("something new", ["/run.sh"], ["train"], "something new"),
         ],

@@ -75,3 +75,36 @@ def test_what_the_backend_saw_of_the_image_is_told_and_the_failure_file_still_co
     found = ended(1, message="The image's ENTRYPOINT is in shell form, so `train` never reached it.")
     assert failure.of_exit(found, "", []).startswith("AlgorithmError: The image's ENTRYPOINT is in shell form")
     assert failure.of_exit(found, "my own words", []) == "AlgorithmError: my own words, exit code: 1"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/t.sh: set: line 1: illegal option -\r",
+        "/t.sh: line 1: set: -\r: invalid option",
+        "env: can't execute 'sh\r': No such file or directory",
+        "/usr/bin/env: ‘sh\\r’: No such file or directory",
+        "/train: line 3: $'python\\r': command not found",
+    ],
+)
+def test_windows_line_endings_are_recognised_in_what_shells_say(line: str) -> None:
+    assert "CRLF" in failure.of_algorithm(127, "", ["before", line])
+
+
+@pytest.mark.parametrize("line", ["epoch 1: 50%\r100%\r", "C:\\runs: not found", "no such file: x"])
+def test_other_lines_are_not_taken_for_windows_line_endings(line: str) -> None:
+    assert "CRLF" not in failure.of_algorithm(127, "", [line])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Traceback …\nsubprocess.CalledProcessError: Command 'train.py' returned non-zero exit status 1.",
+        'ExecuteUserScriptError:\nExitCode 1\nErrorMessage ""',
+    ],
+)
+def test_a_failure_file_that_only_passes_a_failure_on_is_followed_by_the_end_of_the_log(told: str) -> None:
+    reason = failure.of_algorithm(1, told, ["ValueError: no such column"])
+    assert reason == f"AlgorithmError: {told} Last log lines:\nValueError: no such column, exit code: 1"
+    own = failure.of_algorithm(1, "the rate must be positive", ["ValueError: no such column"])
+    assert own == "AlgorithmError: the rate must be positive, exit code: 1"

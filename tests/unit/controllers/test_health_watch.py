@@ -141,6 +141,16 @@ async def test_nobody_listening_is_told_and_recovery_wakes_again(bench: Bench) -
     assert found.transcript[-1].status == 200
 
 
+async def test_what_has_answered_is_left_in_peace(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ping may run a sample through a model: eagerness is for those that do not answer yet."""
+    monkeypatch.setattr(module, "_PATIENT", 3600.0)
+    async with bench.server(says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as address:
+        bench.watch.follow(ONE, address, eager=True)
+        await bench.until(lambda health: health.successes > 0)
+        await asyncio.sleep(0.5)
+        assert len(bench.requests) == 1
+
+
 async def test_another_address_is_another_container(bench: Bench) -> None:
     async with bench.server(says(b"HTTP/1.1 200 OK\r\n\r\n")) as good, bench.server(says()) as bad:
         bench.watch.follow(ONE, good, eager=True)

@@ -238,3 +238,19 @@ def test_a_long_reason_keeps_its_exit_code() -> None:
     assert told.startswith("AlgorithmError: [algo-1] xxx")
     assert told.endswith(", exit code: 1")
     assert len(told) <= 1024
+
+
+def test_what_the_backend_noticed_about_the_image_is_told_while_it_runs_and_kept() -> None:
+    noticed = "The image's ENTRYPOINT is in shell form, so `train` never reached it"
+    running = [replace(runs(each), message=noticed) for each in WORKLOADS]
+    decision = decide(three(under_way()), look(*running), after(20))
+    assert last(decision)["StatusMessage"].endswith(f"Training in progress. - {noticed}")
+    late = decide(three(under_way(seen=(ONE,))), look(running[0], stage=DONE), after(20))
+    assert "algo-2, algo-3 not running yet" in last(late)["StatusMessage"]
+    status = committed(decision)
+    exited = [replace(ended(each, 0, 30), message=noticed) for each in WORKLOADS]
+    uploads = decide(three(status), look(*exited), after(31))
+    assert [each["StatusMessage"].partition(" - ")[2] for each in uploads.status["transitions"]][-2:] == [noticed, ""]
+    lost = replace(ended(ONE, None, 30, ExitCause.LOST), message="the machine was restarted while it ran")
+    failed = decide(three(under_way()), look(lost), after(31))
+    assert "restarted" not in str(failed.status["transitions"])

@@ -21,6 +21,7 @@ from sagewright.router.heads import Heads
 from sagewright.router.live import Live
 from sagewright.router.request import Kind, Recogniser, parse_target
 from sagewright.router.table import Place, Route, Target, Variant, derive
+from sagewright.router.whole import Wholes
 from sagewright.settings import RouterSettings
 from sagewright.store.kinds import endpoint
 from sagewright.store.kinds.endpoint import EndpointSpec, EndpointStatus, Fleet, Instance
@@ -221,6 +222,19 @@ def test_histograms_add_up() -> None:
     assert histogram.buckets == Counter(map(counters.bucket, values))
 
 
+def test_times_that_are_added_all_at_once_give_the_same() -> None:
+    times = [0.0, 1e-6, 0.000_031, 0.001, 0.001, 0.5, 1.0]
+    one_by_one, at_once = counters.Histogram(), counters.Histogram()
+    for seconds in times:
+        one_by_one.add(int(seconds * 1e6))
+    at_once.add_all(times[:3])
+    at_once.add_all([])
+    at_once.add_all(times[3:])
+    for histogram in (one_by_one, at_once):
+        assert (histogram.count, histogram.least, histogram.most) == (7, 0, 1_000_000)
+    assert (at_once.total, at_once.buckets) == (one_by_one.total, one_by_one.buckets)
+
+
 def test_what_was_taken_is_counted_no_more() -> None:
     made = counters.Counters()
     made.of("r", "e", "v").invocations += 1
@@ -300,13 +314,26 @@ def test_anything_else_is_left_to_the_parser(old: bytes, new: bytes) -> None:
 
 
 def test_answers_that_repeat_are_read_again() -> None:
-    heads = Heads()
+    wholes = Wholes(Heads())
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
-    assert heads.read_again(answer + b"ab").body == b"ab"  # type: ignore[union-attr]
-    assert heads.read_again(answer + b"cd").body == b"cd"  # type: ignore[union-attr]
-    assert heads.read_again(answer + b"cde") is None
-    assert heads.read_again(answer) is None
-    assert heads.read_again(b"") is None
+    known = wholes.read(answer + b"ab")
+    assert known is not None
+    assert (known.head, known.start, known.size, known.status) == (answer, len(answer), len(answer) + 2, 200)
+    assert wholes.read(answer + b"cd") is known
+    for other in (answer + b"cde", answer + b"c", answer, b"", b"ab", answer.replace(b"200", b"500") + b"ab"):
+        assert wholes.read(other) is None
+
+
+def test_only_plain_answers_go_on_as_they_are() -> None:
+    wholes = Wholes(Heads())
+    plain = wholes.read(b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/csv\r\nContent-Length: 2\r\n\r\nab")
+    assert plain is not None
+    assert plain.lines == b"\r\nContent-Type: text/csv\r\nContent-Length: 2\r\ndate: "
+    special = wholes.read(b"HTTP/1.1 200 OK\r\nX-Amzn-SageMaker-Session-Id: 1\r\nContent-Length: 2\r\n\r\nab")
+    created = wholes.read(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nab")
+    assert special is not None
+    assert created is not None
+    assert (special.lines, created.lines) == (b"", b"")
 
 
 def test_names_in_targets() -> None:

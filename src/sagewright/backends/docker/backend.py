@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from sagewright.backends.docker import place, seen, spec
+from sagewright.backends.docker import place, seen, spec, volumes
 from sagewright.backends.docker.engine import Engine, EngineRefused
 from sagewright.backends.docker.follow import Look, follow
 from sagewright.backends.docker.hints import Hints
@@ -31,6 +31,7 @@ from sagewright.backends.docker.images import ImageProblem, OwnRegistry, check_i
 from sagewright.backends.docker.layer_trial import LayerTrial
 from sagewright.backends.docker.networks import Networks
 from sagewright.backends.docker.ownership import hand_over, make_room
+from sagewright.backends.docker.programs import explained
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
 from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Usage
@@ -177,7 +178,7 @@ class DockerBackend:
             await hand_over(self._engine, self._installation, lambda: self._find(workload))
 
     async def sweep(self) -> None:
-        await self._engine.prune_volumes(self._label)
+        await volumes.delete_unused(self._engine, self._label)
 
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]
@@ -303,11 +304,9 @@ class DockerBackend:
 
     async def _listed(self, ids: set[WorkloadId] | None) -> list[Json]:
         """Ours among the engine's containers, of these ids: each with at least Id, State and labels."""
-        if ids is not None and len(ids) == 0:
-            return []
-        if ids is not None and len(ids) == 1:
-            found = await self._find(next(iter(ids)))
-            return [found] if found else []
+        if ids is not None and len(ids) < 2:
+            found = [await self._find(name) for name in ids]
+            return [each for each in found if each]
         rows = await self._engine.containers(self._label)
         there = {row["Id"] for row in rows}
         self._looks = {container: look for container, look in self._looks.items() if container in there}
@@ -324,6 +323,7 @@ class DockerBackend:
             whole = listed if "Config" in listed else await self._engine.inspect(listed["Id"])
         look = seen.observation(whole, direct=direct, booted_at=self._booted_at) if whole else None
         if whole and look:
+            look = await explained(self._engine, whole, look)
             self._looks[listed["Id"]] = (whole["State"]["Status"], look)
         return look
 

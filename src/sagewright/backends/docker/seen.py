@@ -25,6 +25,11 @@ _ENDED: Final = frozenset({"exited", "stopped", "dead"})
 _LOST_CODE: Final = 255  # what the engine makes up for a container that it finds dead when it comes up
 _PREAMBLE: Final = re.compile(r"^.*(unable to start container process: |OCI runtime create failed: |crun: )", re.DOTALL)
 
+_SHELL: Final = re.compile(r"(^|/)(sh|bash|dash|ash|zsh|ksh)$")
+_COMMAND: Final = re.compile(r"-[a-z]*c$")
+_ARGUMENT_0: Final = re.compile(r"\$(0|\{0\})")
+_PLAIN: Final = re.compile(r"[\w./-]+$")  # a program without arguments
+
 _CPU: Final = ("cpu_stats", "precpu_stats")
 
 Json = Mapping[str, Any]
@@ -40,7 +45,12 @@ def observation(found: Json, *, direct: bool, booted_at: datetime | None = None)
         return _never_started(found, workload, digest)
     if state["Status"] in _RUNNING:
         return Observation(
-            workload, Phase.RUNNING, started_at=started, address=_address(found, direct=direct), image_digest=digest
+            workload,
+            Phase.RUNNING,
+            started_at=started,
+            message=_lost_arguments(found),
+            address=_address(found, direct=direct),
+            image_digest=digest,
         )
     if state["Status"] not in _ENDED:
         return None
@@ -55,14 +65,15 @@ def observation(found: Json, *, direct: bool, booted_at: datetime | None = None)
             message="the machine was restarted while it ran",
             image_digest=digest,
         )
+    killed = state.get("OOMKilled") and state["ExitCode"]
     return Observation(
         workload,
         Phase.EXITED,
         started_at=started,
         ended_at=max(started, ended),
         exit_code=state["ExitCode"],
-        cause=ExitCause.OUT_OF_MEMORY if state.get("OOMKilled") and state["ExitCode"] else ExitCause.EXIT,
-        message=_lost_arguments(found) if state["ExitCode"] else "",
+        cause=ExitCause.OUT_OF_MEMORY if killed else ExitCause.EXIT,
+        message="" if killed else _lost_arguments(found),
         image_digest=digest,
     )
 
@@ -137,17 +148,20 @@ def _start_hint(words: str, entrypoint: list[str], arguments: list[str]) -> str:
             f"The image has no ENTRYPOINT that takes `{program}`, so `{program}` itself was run: "
             f"give it an ENTRYPOINT, or put an executable named {program} on its PATH."
         )
-    return f"There is no {program} in the image; or its #! line names a program that is not there, or ends in CR LF."
+    return f"There is no {program} in the image; or its #! line names a program that is not there, or ends in CRLF."
 
 
 def _lost_arguments(found: Json) -> str:
-    """Contract A.1: an ENTRYPOINT in shell form never sees its arguments."""
+    """Contract A.1: an ENTRYPOINT in shell form never sees its arguments, unless it asks for `$0`."""
     entrypoint, arguments = found["Config"].get("Entrypoint") or [], found["Config"].get("Cmd") or []
-    if entrypoint[:2] != ["/bin/sh", "-c"] or len(entrypoint) != 3 or not arguments:
+    if len(entrypoint) < 3 or not arguments or not _SHELL.search(entrypoint[0]) or not _COMMAND.match(entrypoint[-2]):
         return ""
+    if _ARGUMENT_0.search(entrypoint[-1]):
+        return ""
+    program = entrypoint[-1] if _PLAIN.match(entrypoint[-1]) else "program"
     return (
         f"The image's ENTRYPOINT is in shell form, so `{' '.join(arguments)}` never reached it: "
-        'write it in exec form, ENTRYPOINT ["program"].'
+        f'write it in exec form, ENTRYPOINT ["{program}"].'
     )
 
 

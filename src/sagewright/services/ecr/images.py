@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import select
 
 from sagewright.core.context import Ctx
-from sagewright.core.image_manifests import INDEXES, ManifestUnreadable, digest_of, is_digest, parse
+from sagewright.core.image_manifests import ManifestUnreadable, digest_of, is_digest, parse
 from sagewright.services.ecr.common import existing, invalid, page
 from sagewright.services.service import Operation, Request, Response, reads, writes
 from sagewright.store import registry_push
@@ -38,6 +38,7 @@ def operations(secret: bytes) -> dict[str, Operation]:
         "BatchDeleteImage": writes(_batch_delete),
         "PutImage": writes(_put),
         "BatchCheckLayerAvailability": reads(_check_layers),
+        "ListImageReferrers": reads(partial(_referrers, secret)),
     }
 
 
@@ -49,9 +50,7 @@ def _describe(secret: bytes, ctx: Ctx, tx: Tx, request: Request) -> Response:
             raise invalid("maxResults and nextToken go with a list of all images, not with imageIds.")
         found = {}
         for image_id in asked:
-            manifest = _find(tx, repository, image_id)
-            if isinstance(manifest, str):
-                raise _not_found(ctx, repository, image_id, manifest)
+            manifest = find_image(ctx, tx, repository, image_id)
             found[manifest.digest] = manifest
         return {"imageDetails": [_detail(ctx, repository, each, tags) for each in found.values()]}
     keep = _tag_filter(request)
@@ -96,7 +95,7 @@ def _batch_delete(ctx: Ctx, tx: Tx, request: Request) -> Response:
         named = [tag.name for tag in rows.list_tags(tx, repository) if tag.digest == found.digest]
         dropped = [image_id["imageTag"]] if not image_id.get("imageDigest") else named or [""]
         whole = set(dropped) >= set(named)
-        if whole and (holder := _index_of(tx, repository, found.digest)):
+        if whole and (holder := rows.holder_of(tx, repository, found.digest)):
             failures.append(_failure(image_id, "ImageReferencedByManifestList", f"[{holder}]"))
             continue
         if whole:
@@ -167,6 +166,36 @@ def _check_layers(ctx: Ctx, tx: Tx, request: Request) -> Response:
     return {"layers": layers, "failures": failures}
 
 
+def _referrers(secret: bytes, ctx: Ctx, tx: Tx, request: Request) -> Response:
+    """Signatures, bills of material and the like that say they are about an image, which need not exist."""
+    repository, subject = existing(ctx, tx, request), request["subjectId"]["imageDigest"]
+    kinds = (request.get("filter") or {}).get("artifactTypes")
+    found = [
+        each
+        for each in sorted(rows.list_referrers(tx, repository, subject), key=_digest)
+        if not kinds or each.artifact_type in kinds
+    ]
+    part, more = page(found, _digest, request, secret, f"ecr referrers {repository.id}")
+    return {"referrers": [_referrer(each) for each in part], **more}
+
+
+def _referrer(manifest: Manifest) -> dict[str, Any]:
+    optional: Sequence[tuple[str, Any]] = (
+        ("artifactType", manifest.artifact_type),
+        ("annotations", dict(parse(manifest.content, manifest.media_type).annotations)),
+    )
+    shown: dict[str, Any] = {"digest": manifest.digest, "mediaType": manifest.media_type, "artifactStatus": "ACTIVE"}
+    return shown | {"size": len(manifest.content)} | {name: value for name, value in optional if value}
+
+
+def find_image(ctx: Ctx, tx: Tx, repository: Repository, image_id: Request) -> Manifest:
+    """Raises ImageNotFoundException, InvalidParameterException."""
+    found = _find(tx, repository, image_id)
+    if isinstance(found, str):
+        raise _not_found(ctx, repository, image_id, found)
+    return found
+
+
 def _find(tx: Tx, repository: Repository, image_id: Request) -> Manifest | str:
     """The manifest, or AWS's failure code."""
     digest, tag = image_id.get("imageDigest"), image_id.get("imageTag")
@@ -180,12 +209,6 @@ def _find(tx: Tx, repository: Repository, image_id: Request) -> Manifest | str:
     if digest and tag and by_tag != digest:
         return "ImageTagDoesNotMatchDigest"
     return rows.find_manifest(tx, repository, str(digest or by_tag)) or "ImageNotFound"
-
-
-def _index_of(tx: Tx, repository: Repository, digest: str) -> str | None:
-    """An index in the repository that lists this manifest."""
-    listed = (each for each in rows.list_manifests(tx, repository) if each.media_type in INDEXES)
-    return next((each.digest for each in listed if digest in parse(each.content, each.media_type).manifests), None)
 
 
 def _tags(tx: Tx, repository: Repository) -> defaultdict[str, list[str]]:

@@ -21,7 +21,7 @@ _IN_USE: Final = frozenset({"Downloading", "Training"})
 
 
 def check(request: Request) -> None:
-    """Spot training is taken as it is asked for, and never interrupted."""
+    """Raises ApiFault for the first thing that is wrong."""
     if (request.get("ResourceConfig") or {}).get("KeepAlivePeriodInSeconds"):
         raise later(
             "ResourceConfig.KeepAlivePeriodInSeconds (a warm pool)", "Leave it out: jobs start in a moment here"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sagewright.core.clock import from_text
 from sagewright.services.service import Response
 from sagewright.store.kinds import training_job as kind
 from sagewright.store.resources import Resource
+
+_SPOT_PRICE: Final = 0.3  # of the on-demand price; AWS speaks of savings of up to 90 %
 
 _ECHOED = (
     "HyperParameters",
@@ -97,8 +99,21 @@ def _times(job: Resource) -> dict[str, Any]:
     if started and ended:
         seconds = max(1, round((ended - started).total_seconds()))
         shown["TrainingTimeInSeconds"] = seconds
-        shown["BillableTimeInSeconds"] = seconds  # per instance: clients multiply
+        shown["BillableTimeInSeconds"] = _billable(job, seconds)  # per instance: clients multiply
     return shown
+
+
+def _billable(job: Resource, seconds: int) -> int:
+    """Of a spot job: the time in which it trained, at a price that stands for the market's, so that clients which
+    print the savings have some to print."""
+    if not job.spec["request"].get("EnableManagedSpotTraining"):
+        return seconds
+    trained = sum(
+        (from_text(entry["EndTime"]) - from_text(entry["StartTime"])).total_seconds()
+        for entry in job.status["transitions"]
+        if entry["Status"] == "Training" and entry.get("EndTime")
+    )
+    return max(1, min(seconds, round(trained * _SPOT_PRICE)))
 
 
 def _transition(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,12 +59,14 @@ def artifact_uris(request: Mapping[str, Any], name: str) -> tuple[str, str]:
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
     """Desired state. `image` is what the image name meant at creation (see `services.images`):
-    {"name": ..., "folder": null | {"name", "digest", "path", "entrypoint": [...], "requirements"}}."""
+    {"name": ..., "folder": null | {"name", "digest", "path", "entrypoint": [...], "requirements"}}.
+    `interrupts` counts the spot interruptions that were wished for."""
 
     request: Mapping[str, Any]
     image: Mapping[str, Any]
     stop_requested_at: str | None = None  # core.clock.to_text
     delete_requested: bool = False
+    interrupts: int = 0
 
     def to_row(self) -> dict[str, Any]:
         return {
@@ -72,11 +74,18 @@ class TrainingSpec:
             "image": dict(self.image),
             "stop_requested_at": self.stop_requested_at,
             "delete_requested": self.delete_requested,
+            "interrupts": self.interrupts,
         }
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> TrainingSpec:
-        return cls(row["request"], row["image"], row.get("stop_requested_at"), bool(row.get("delete_requested")))
+        return cls(
+            row["request"],
+            row["image"],
+            row.get("stop_requested_at"),
+            bool(row.get("delete_requested")),
+            row.get("interrupts", 0),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +94,15 @@ class TrainingStatus:
 
     `secondary` is the SecondaryStatus; `transitions` is SecondaryStatusTransitions in wire spelling:
     {"Status", "StartTime", "EndTime"?, "StatusMessage"}. `ending` is the terminal state being headed for once
-    outputs are collected: {"state", "secondary", "message", "failure_reason"?}.
+    outputs are collected: {"state", "secondary", "message", "detail"?, "failure_reason"?}.
     `workloads` are the containers of this attempt, one for each host, algo-1 first; `seen` are those of them that were
     seen to run, and so are never started again. `exit_code` is that of the host that failed first, else 0.
     `layered`: this attempt's channels are links beside the folder that becomes /opt/ml (`workloads.layers`).
     `metrics` is FinalMetricDataList in wire spelling. `unreachable_since` is when the backend was first found not to
     answer, while it does not.
+    `giving_up` is why the attempt is ended to begin another ("Interrupted", "Restarting"), `removing` when nothing of
+    it runs any more; `retries` and `interruptions` count such ends, `interrupts_heard` is how many of
+    `TrainingSpec.interrupts` were heeded. `log_epoch` is in the names of the attempt's log streams; None = creation.
     """
 
     secondary: str = "Starting"
@@ -110,6 +122,12 @@ class TrainingStatus:
     metrics: tuple[Mapping[str, Any], ...] = ()
     cleaned: bool = False
     unreachable_since: str | None = None
+    giving_up: str = ""
+    removing: bool = False
+    retries: int = 0
+    interruptions: int = 0
+    interrupts_heard: int = 0
+    log_epoch: int | None = None
 
     def to_row(self) -> dict[str, Any]:
         row: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}

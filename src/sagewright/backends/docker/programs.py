@@ -1,0 +1,91 @@
+"""Why a program could not be started: its file tells what the engine's words leave open.
+
+`no such file or directory` is what the kernel says of a program that is not there, of a script whose interpreter is not
+there, and of a script with Windows line ends. Of the first the engine knows before the start; the others it runs into
+when it becomes the program, which then has ended at once with exit code 1 and that one line in its log.
+Only the start of the file is read, through the engine.
+Owns: looking at the file, and the sentence. Does not own: the engine's words (`seen`).
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import tarfile
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+
+from sagewright.backends.docker.engine import Engine, EngineRefused
+from sagewright.core.errors import BackendUnavailable
+from sagewright.workloads.observation import ExitCause, Observation
+
+_AT_ONCE: Final = timedelta(seconds=5)
+_START: Final = 64 << 10  # bytes of the engine's tar: the headers, and the first line
+
+
+async def explained(engine: Engine, container: Mapping[str, Any], seen: Observation) -> Observation:
+    """The same look, with what is wrong with the program's file where that can be told."""
+    path = _program(container["Config"])
+    if not path:
+        return seen
+    if seen.cause is ExitCause.START and "no such file" in seen.message:
+        why = await _fault(engine, container["Id"], path)
+        return replace(seen, message=f"{seen.message.partition('. ')[0]}. {why}") if why else seen
+    if seen.cause is ExitCause.EXIT and seen.exit_code and not seen.message and _lasted(seen) < _AT_ONCE:
+        return replace(seen, message=await _fault(engine, container["Id"], path))
+    return seen
+
+
+def _lasted(seen: Observation) -> timedelta:
+    return seen.ended_at - seen.started_at if seen.ended_at and seen.started_at else timedelta.max
+
+
+def _program(config: Mapping[str, Any]) -> str:
+    """The program's path in the container; empty when it is a name to be looked for along PATH."""
+    command = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+    if not command or "/" not in command[0]:
+        return ""
+    return posixpath.normpath(posixpath.join(config.get("WorkingDir") or "/", command[0]))
+
+
+async def _fault(engine: Engine, container: str, path: str) -> str:
+    try:
+        start = await engine.read(container, path, _START)
+    except (BackendUnavailable, EngineRefused):
+        return ""
+    if start is None:
+        return f"There is no {path} in the image: check COPY and WORKDIR in its Dockerfile."
+    first = _first_line(start)
+    if not first.startswith(b"#!"):
+        return ""
+    if first.endswith(b"\r"):
+        name = posixpath.basename(path)
+        return (
+            f"The lines of {path} end the Windows way (CRLF), so its first line names a program that does not exist. "
+            f"Convert it with `sed -i 's/\\r$//' {name}`, build again, and let git keep it so with a line "
+            f"`{name} text eol=lf` in .gitattributes."
+        )
+    interpreter = first[2:].split()[0].decode(errors="replace") if first[2:].split() else ""
+    if interpreter and await _is_there(engine, container, interpreter):
+        return ""
+    return f"The first line of {path} names {interpreter or 'no program'}, which is not in the image."
+
+
+async def _is_there(engine: Engine, container: str, path: str) -> bool:
+    try:
+        return await engine.read(container, path, 1) is not None
+    except (BackendUnavailable, EngineRefused):
+        return True
+
+
+def _first_line(start: bytes) -> bytes:
+    """Of the file in the beginning of a tar; empty when it is not a plain file."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(start), mode="r|") as archive:
+            entry = archive.next()
+            content = archive.extractfile(entry) if entry is not None and entry.isreg() else None
+            return content.read(512).partition(b"\n")[0] if content else b""
+    except (tarfile.TarError, EOFError):
+        return b""
