@@ -34,6 +34,10 @@ class NoAnswer(Exception):
     """The container did not answer; the text says how."""
 
 
+class Unreachable(NoAnswer):
+    """There is no connection: nothing was sent, so that it is no request's fault."""
+
+
 class TooLate(NoAnswer):
     """Not within the time limit."""
 
@@ -123,9 +127,9 @@ async def connect(address: str, protocol: Callable[[], P]) -> P:
         async with asyncio.timeout(CONNECT):
             _, made = await asyncio.get_running_loop().create_connection(protocol, host.strip("[]"), int(port))
     except TimeoutError:
-        raise NoAnswer(f"no connection within {CONNECT:g} s") from None
+        raise Unreachable(f"no connection within {CONNECT:g} s") from None
     except OSError as error:
-        raise NoAnswer(f"no connection: {error.strerror or error}") from None
+        raise Unreachable(f"no connection: {error.strerror or error}") from None
     return made
 
 

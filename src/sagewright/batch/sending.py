@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from sagewright.batch import splitting
-from sagewright.batch.connection import Answer, Container, NoAnswer, TooLate
+from sagewright.batch.connection import Answer, Container, NoAnswer, TooLate, Unreachable
 from sagewright.batch.options import Options
 from sagewright.batch.processing import Mismatch, Processing
 from sagewright.batch.splitting import Batch
@@ -21,12 +21,14 @@ _PAUSE: Final = 0.1  # seconds before the first retry; doubled for each one afte
 
 
 class BatchFailed(Exception):
-    """`error` is what is told of it, ready for the error stream; `kind` is AWS's class of failure."""
+    """`error` is what is told of it, ready for the error stream; `kind` is AWS's class of failure. `blames`: the
+    records may be at fault; else they were not even sent."""
 
-    def __init__(self, kind: str, error: Mapping[str, Any]) -> None:
+    def __init__(self, kind: str, error: Mapping[str, Any], *, blames: bool = True) -> None:
         super().__init__(error["reason"])
         self.kind = kind
         self.error = error
+        self.blames = blames
 
 
 Bad = Callable[[BatchFailed], None]
@@ -57,6 +59,8 @@ class Sender:
         try:
             return await self._transform(batch, where, self._options.retries if batch.records == 1 else 0)
         except BatchFailed as error:
+            if not error.blames:
+                raise
             if batch.records == 1:
                 bad(error)
                 return b""
@@ -101,7 +105,7 @@ class Sender:
                 if 200 <= answer.status < 300:
                     return answer
                 failure = refused(batch, answer.status, answer.body)
-            if attempt == retries:
+            if attempt == (retries if failure.blames else self._options.retries):
                 raise failure
             await pause(attempt)
             attempt += 1
@@ -128,7 +132,7 @@ async def pause(attempt: int) -> None:
 
 def unanswered(batch: Batch, error: NoAnswer) -> BatchFailed:
     limit = " (ModelClientConfig.InvocationsTimeoutInSeconds)" if isinstance(error, TooLate) else ""
-    return failed("AlgorithmError", batch, f"{error}{limit}")
+    return failed("AlgorithmError", batch, f"{error}{limit}", blames=not isinstance(error, Unreachable))
 
 
 def refused(batch: Batch, status: int, body: bytes) -> BatchFailed:
@@ -137,7 +141,9 @@ def refused(batch: Batch, status: int, body: bytes) -> BatchFailed:
     return failed(kind, batch, f"the model answered {status}: {told}", status, told)
 
 
-def failed(kind: str, batch: Batch, reason: str, status: int | None = None, response: str = "") -> BatchFailed:
+def failed(
+    kind: str, batch: Batch, reason: str, status: int | None = None, response: str = "", *, blames: bool = True
+) -> BatchFailed:
     error = {
         "record": batch.first,
         "records": batch.records,
@@ -146,7 +152,7 @@ def failed(kind: str, batch: Batch, reason: str, status: int | None = None, resp
         "request": batch.data[:HEAD].decode("utf-8", "replace"),
         "response": response,
     }
-    return BatchFailed(kind, error)
+    return BatchFailed(kind, error, blames=blames)
 
 
 def _mismatched(batch: Batch, error: Mismatch, split: str) -> BatchFailed:

@@ -25,7 +25,7 @@ async def transform(run: UnderWay, objects: ObjectStore, addresses: Sequence[str
     while (failure := await _Attempt(run, addresses, options).make()) is not None:
         final = failure.error["status"] is None and failure.kind == "ClientError"  # another attempt reads the same
         if final or attempt == options.retries:
-            run.skip(failure) if options.skip and not final else run.fail(failure)
+            run.skip(failure) if options.skip and failure.blames and not final else run.fail(failure)
             return
         await pause(attempt)
         attempt += 1

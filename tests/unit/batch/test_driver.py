@@ -202,6 +202,17 @@ async def test_bad_records_are_left_out_when_that_is_wished(runs: Runs, strategy
     assert [each["record"] for each in runs.errors()] == [3, 77]
 
 
+async def test_records_that_could_not_be_sent_are_not_left_out(runs: Runs) -> None:
+    """A container that has gone is no record's fault: with its objects written without them, data would be lost."""
+    runs.put({"in/a": b"1\n2\n3\n"})
+    with container(Model()) as address:
+        skip = {"SAGEWRIGHT_TRANSFORM_ON_ERROR": "skip"}
+        job = runs.job(address, Environment=skip, ModelClientConfig={"InvocationsMaxRetries": 0}, **SINGLE)
+    error, progress = await runs.drive(job)
+    assert "no connection" in error
+    assert (progress["skipped"], progress["failed"], runs.outputs()) == (0, 1, {})
+
+
 async def test_gzip_is_taken_off_the_input_alone(runs: Runs) -> None:
     """C.4: the output is not compressed again, and its name keeps `.gz`. Members one after the other are one object."""
     runs.put({"in/a.csv.gz": gzip.compress(b"1\n2\n") + gzip.compress(b"3\n"), "in/empty.gz": gzip.compress(b"")})
