@@ -17,6 +17,7 @@ import httptools
 P = TypeVar("P", bound=asyncio.Protocol)
 
 CONNECT: Final = 10.0  # seconds
+MODEL: Final = "the model"
 AGENT: Final = "Go-http-client/1.1"  # what containers see on AWS (contract C.3)
 _JOINED: Final = 1 << 16  # bytes of a body that is copied behind its head, for one system call
 _SIZES: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -25,9 +26,12 @@ _TICK: Final = 0.25  # seconds between looks at the clock: a limit may be passed
 
 
 class Answer(NamedTuple):
+    """`who` gave it, in words for the user."""
+
     status: int
     content_type: str
     body: bytes
+    who: str = MODEL
 
 
 class NoAnswer(Exception):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from sagewright.batch import splitting
-from sagewright.batch.connection import Answer, Container, NoAnswer, TooLate, Unreachable
+from sagewright.batch.connection import MODEL, Answer, Container, NoAnswer, TooLate, Unreachable
 from sagewright.batch.options import Options
 from sagewright.batch.processing import Mismatch, Processing
 from sagewright.batch.splitting import Batch
@@ -104,7 +104,7 @@ class Sender:
             else:
                 if 200 <= answer.status < 300:
                     return answer
-                failure = refused(batch, answer.status, answer.body)
+                failure = refused(batch, answer.status, answer.body, answer.who)
             if attempt == (retries if failure.blames else self._options.retries):
                 raise failure
             await pause(attempt)
@@ -115,13 +115,17 @@ class Sender:
 
     async def _through(self, body: bytes) -> Answer:
         """Each container of a pipeline gets what the one before it answered."""
-        options, containers = self._options, self._containers
-        answer = await self._once(body)
-        for each in containers[1:]:
+        options, several = self._options, len(self._containers)
+        kind = options.content_type
+        for number, each in enumerate(self._containers, start=1):
+            headers = options.headers(kind, last=number == several)
+            try:
+                answer = await each.post("/invocations", headers, body, options.timeout)
+            except NoAnswer as error:
+                raise type(error)(f"container {number} of {several}: {error}") from None
             if not 200 <= answer.status < 300:
-                break
-            headers = options.headers(answer.content_type, last=each is containers[-1])
-            answer = await each.post("/invocations", headers, answer.body, options.timeout)
+                return answer._replace(who=f"container {number} of {several}")
+            body, kind = answer.body, answer.content_type
         return answer
 
 
@@ -135,10 +139,10 @@ def unanswered(batch: Batch, error: NoAnswer) -> BatchFailed:
     return failed("AlgorithmError", batch, f"{error}{limit}", blames=not isinstance(error, Unreachable))
 
 
-def refused(batch: Batch, status: int, body: bytes) -> BatchFailed:
+def refused(batch: Batch, status: int, body: bytes, who: str = MODEL) -> BatchFailed:
     told = body[:HEAD].decode("utf-8", "replace")
     kind = "ClientError" if 400 <= status < 500 else "AlgorithmError"
-    return failed(kind, batch, f"the model answered {status}: {told}", status, told)
+    return failed(kind, batch, f"{who} answered {status}: {told}", status, told)
 
 
 def failed(

@@ -248,7 +248,7 @@ async def test_a_failing_container_of_a_pipeline_ends_it(runs: Runs) -> None:
     with container(lambda _: (400, b"mine")) as first, container(last := Model()) as second:
         client = {"InvocationsMaxRetries": 0}
         error, _ = await runs.drive(runs.job(first, second, ModelClientConfig=client))
-    assert "the model answered 400: mine" in error
+    assert "container 1 of 2 answered 400: mine" in error
     assert last.bodies == []
 
 
