@@ -31,7 +31,7 @@ from sagewright.store.db import Database
 from sagewright.workloads import layers
 from sagewright.workloads.transfer import ChannelInput, StageInputs
 
-ROUNDS = 3
+ROUNDS = 2
 FILES = 1000
 SIZE = (int(sys.argv[1]) if len(sys.argv) > 1 else 10_000) * 1_000_000
 ACCOUNT, REGION, BUCKET = Account("000000000000"), Region("us-east-1"), "bench"
