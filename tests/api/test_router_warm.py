@@ -213,6 +213,11 @@ def test_answers_with_something_to_pass_on_or_to_explain(bench: Bench, model: Mo
         status, head, body = client.ask(request)
         assert (status, body) == (200, b"a")
         assert b"\r\nX-Amzn-SageMaker-Custom-Attributes: trace=1\r\n" in head
+        model.behaviour = saying(b"b", X_Amzn_SageMaker_Session_Id="s; Expires=2030-01-01T00:00:00Z")
+        status, head, body = client.ask(request)
+        assert (status, body) == (200, b"b")
+        assert b"\r\nX-Amzn-SageMaker-New-Session-Id: s; Expires=2030-01-01T00:00:00Z\r\n" in head
+        assert bench.router._shared.sessions.instance(DEFAULT_REGION, "special", "s") is not None
 
         async def fail(_request: Received, conversation: Conversation) -> None:
             await conversation.answer(b"no", "500 Internal Server Error")
