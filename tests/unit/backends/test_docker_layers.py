@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sagewright.backends.docker import layers, spec
 from sagewright.backends.docker.engine import EngineRefused
 from sagewright.backends.docker.facts import Facts, Image
 from sagewright.backends.docker.layer_trial import Layering, LayerTrial
 from sagewright.backends.docker.ownership import make_room
+from sagewright.core.errors import BackendUnavailable
 from sagewright.core.ids import WorkloadId
 from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.workload import ImageRef, Mount, Workload
@@ -144,6 +147,17 @@ async def test_an_engine_that_cannot_is_told_with_its_own_words(tmp_path: Path) 
     assert found.problem == "invalid argument"
     told = found.told(Capabilities("docker", available=True))  # type: ignore[arg-type]
     assert (told.layers, told.details) == (False, {"inputs": "copies: invalid argument"})
+
+
+async def test_a_trial_that_breaks_costs_layers_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: str) -> None:
+        raise BackendUnavailable("the container engine failed: no such route")
+
+    engine = FakeEngine({"redirect_dir=on": "works"})
+    monkeypatch.setattr(engine, "delete_image", fail)
+    assert "no such route" in (await trial(engine, tmp_path).result()).problem
 
 
 async def test_an_engine_of_another_machine_sees_none_of_our_files(tmp_path: Path) -> None:

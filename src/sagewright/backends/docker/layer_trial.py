@@ -23,6 +23,7 @@ from sagewright.backends.docker.engine import Engine, EngineRefused, allow, step
 from sagewright.backends.docker.facts import Facts
 from sagewright.backends.docker.layers import volume
 from sagewright.backends.docker.spec import INSTALLATION
+from sagewright.core.errors import BackendError
 from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.workload import Mount
 
@@ -59,7 +60,8 @@ class LayerTrial:
         self._found: tuple[Facts, Layering] | None = None
 
     async def result(self) -> Layering:
-        """Raises BackendUnavailable."""
+        """Raises BackendUnavailable only when the engine cannot be asked what it is: a trial that goes wrong is no reason
+        to do without an engine."""
         async with self._lock:
             facts = await self._engine.facts()  # another object after an outage: it may be another engine
             if self._found is None or self._found[0] is not facts:
@@ -88,7 +90,7 @@ class LayerTrial:
             try:
                 await asyncio.to_thread(_prepare, folder)
                 await self._run(folder, options)
-            except (EngineRefused, OSError) as error:
+            except (BackendError, OSError) as error:  # after an outage it is another engine, and tried anew
                 said = said or str(error)
             else:
                 return Layering(options)
