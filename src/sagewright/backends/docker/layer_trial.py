@@ -60,8 +60,8 @@ class LayerTrial:
         self._found: tuple[Facts, Layering] | None = None
 
     async def result(self) -> Layering:
-        """Raises BackendUnavailable only when the engine cannot be asked what it is: a trial that goes wrong is no reason
-        to do without an engine."""
+        """Raises BackendUnavailable only when the engine cannot be asked what it is: a trial that goes wrong is no
+        reason to do without an engine."""
         async with self._lock:
             facts = await self._engine.facts()  # another object after an outage: it may be another engine
             if self._found is None or self._found[0] is not facts:
