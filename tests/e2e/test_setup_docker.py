@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.test_images import BASE, sh, train
+from e2e.test_images import BASE, remove_images, sh, train
 from e2e.test_images import project as project  # noqa: PLC0414 - a fixture
 from e2e.test_images import shell as shell  # noqa: PLC0414 - a fixture
 from support.server import Server, plain_environment, wait_for
@@ -62,6 +62,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         made.start("--port", "0", "--gateways", "2")
         yield made
         made.stop()
+        remove_images(made)
 
 
 @pytest.fixture(autouse=True)
