@@ -84,6 +84,7 @@ def create(world: World, random: Random, name: str) -> None:
         **random.choice([{}, PIPED]),
     }
     runtime = random.choice([30, 3600])
+    more["ResourceConfig"]["KeepAlivePeriodInSeconds"] = random.choice([0, 0, 5, 600])
     if random.random() < 0.3:
         more["EnableManagedSpotTraining"] = True
         more["StoppingCondition"] = {"MaxRuntimeInSeconds": runtime, "MaxWaitTimeInSeconds": runtime * 2}
