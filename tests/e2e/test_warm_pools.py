@@ -21,10 +21,10 @@ PROGRAM = (
 
 
 @pytest.fixture
-def jobs(server: Server, docker_image: str) -> Jobs:
+def jobs(server: Server, docker_image: str, request: pytest.FixtureRequest) -> Jobs:
     build = ["docker", "build", "-q", "-t", IMAGE, "-"]
     subprocess.run(build, input=PROGRAM.format(base=BUSYBOX).encode(), check=True, capture_output=True)
-    return Jobs(server, IMAGE, "warm")
+    return Jobs(server, IMAGE, f"warm-{'moves' if 'moves' in request.node.name else 'ends'}")
 
 
 def config(keep: int, volume: int) -> dict[str, Any]:
