@@ -1,4 +1,5 @@
-"""Generated histories of training jobs: crashes at every seam, outages, lost replies, users, vanishing containers.
+"""Generated histories of training jobs: crashes at every seam, outages, lost replies, users, vanishing containers,
+clocks that are set, spot interruptions, retries, warm pools.
 
 SAGEWRIGHT_HISTORIES sets how many are run; a failure names its seed, and SAGEWRIGHT_HISTORY=SEED runs it alone.
 """
