@@ -54,7 +54,7 @@ def test_prune_removes_what_is_left_over_and_nothing_else(jobs: Jobs) -> None:
     server = jobs.server
     ended = jobs.create("ok")
     jobs.end(ended)
-    runs = jobs.create("sleep")
+    runs = jobs.create("sleep", HyperParameters={"behaviour": "sleep", "seconds": "600"})
     wait_for(lambda: "ready" in server.run("logs", runs).stdout, "it runs")
     listed = ["docker", "ps", "-q", "--filter", f"name=training-job-{runs}-"]
     container = subprocess.run(listed, capture_output=True, text=True).stdout.strip()
@@ -85,7 +85,8 @@ def test_content_that_no_row_names_is_found_once_it_is_old(jobs: Jobs) -> None:
     server = jobs.server
     jobs.s3.put_object(Bucket="job-tests", Key="kept", Body=b"kept")
     stored = [path for path in (server.data / "blobs").rglob("*") if path.is_file()]
-    orphan = stored[0].with_name("f" * len(stored[0].name))
+    orphan = stored[0].parents[1] / "ff" / ("f" * len(stored[0].name))
+    orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"y" * 5000)
     assert found(server) == {}, "an upload may still be under way"
     for path in (*stored, orphan):

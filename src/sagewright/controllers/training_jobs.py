@@ -27,6 +27,7 @@ from typing import Any
 from sagewright.controllers import failure
 from sagewright.controllers import training_attempts as attempts
 from sagewright.controllers import training_hosts as hosts
+from sagewright.controllers import training_mirrors as mirrors
 from sagewright.controllers import training_pipes as pipes
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import (
@@ -116,7 +117,11 @@ class TrainingController:
             workloads=dict.fromkeys(workloads, job.backend),
             backends=starting,
             log_streams=job.log_streams,
-            transfers=(*pipes.transfers(job), *(() if job.ran else (steps.stage_id(each) for each in workloads))),
+            transfers=(
+                *pipes.transfers(job),
+                *mirrors.transfers(job),
+                *(() if job.ran else (steps.stage_id(each) for each in workloads)),
+            ),
             metric_definitions=dict.fromkeys(workloads, job.metric_definitions),
             failure_files={each: steps.root(self._workloads, each) / "output" / "failure" for each in workloads},
         )
@@ -125,7 +130,7 @@ class TrainingController:
         stages = tuple(steps.stage_id(each) for each in job.workloads)
         return Watch(
             workloads=dict.fromkeys(job.workloads, job.backend),
-            transfers=(*stages, *pipes.transfers(job), steps.collect_id(job.workloads[0])),
+            transfers=(*stages, *pipes.transfers(job), *mirrors.transfers(job), steps.collect_id(job.workloads[0])),
             folders={each: steps.own_folder(self._workloads, each) for each in job.workloads},
         )
 
@@ -144,7 +149,8 @@ class TrainingController:
             return self._enter(job, seen, now)
         if job.status.giving_up:
             return self._give_up(hosts.noted(job, seen), seen)
-        return pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
+        decision = pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
+        return mirrors.with_mirrors(decision, job, seen, self._workloads)
 
     def unreachable(self, job: Job, problems: Mapping[BackendName, Problem], now: datetime) -> Decision:
         """Wait and say for what. Give up when waiting is in vain, or has been too long."""

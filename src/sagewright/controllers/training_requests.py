@@ -16,12 +16,14 @@ from pathlib import Path
 
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import Action, ForgetTransfers, HandOver, Remove, StartTransfer, Submit
+from sagewright.controllers.training_mirrors import last_passes
 from sagewright.controllers.training_steps import Job
 from sagewright.core.ids import WorkloadId
 from sagewright.store.kinds import training_job as kind
 from sagewright.workloads import container
 from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.channels import channel_inputs
+from sagewright.workloads.mirrors import mirrors
 from sagewright.workloads.transfer import CollectOutputs, StageInputs
 
 
@@ -45,6 +47,7 @@ class Requests:
             folders=container.training_folders(request, host),
             channels=channel_inputs(request, host),
             layered=job.status.layered,
+            mirrors=mirrors(request),
         )
         return StartTransfer(transfer)
 
@@ -52,8 +55,19 @@ class Requests:
         """Of all hosts, into the same archives (contract A.9)."""
         key = job.resource.key
         first, *others = (steps.root(self._workloads, each) for each in job.workloads)
+        passes = last_passes(job, self._workloads)
         transfer = CollectOutputs(
-            steps.collect_id(job.workloads[0]), key.account, key.region, first, job.archives, tuple(others)
+            steps.collect_id(job.workloads[0]), key.account, key.region, first, job.archives, tuple(others), passes
+        )
+        return (*(HandOver(job.backend, each) for each in job.workloads), StartTransfer(transfer))
+
+    def save(self, job: Job) -> tuple[Action, ...]:
+        """What an attempt that ends before its job does leaves to the next one: its checkpoints."""
+        key = job.resource.key
+        first, *others = (steps.root(self._workloads, each) for each in job.workloads)
+        passes = last_passes(job, self._workloads)
+        transfer = CollectOutputs(
+            steps.save_id(job.workloads[0]), key.account, key.region, first, {}, tuple(others), passes
         )
         return (*(HandOver(job.backend, each) for each in job.workloads), StartTransfer(transfer))
 
@@ -80,5 +94,11 @@ class Requests:
         return (*removes, *(self._forget(job, each) for each in job.workloads))
 
     def _forget(self, job: Job, workload: WorkloadId) -> ForgetTransfers:
-        ids = (steps.stage_id(workload), steps.feed_id(workload), steps.collect_id(workload))
+        ids = (
+            steps.stage_id(workload),
+            steps.feed_id(workload),
+            steps.mirror_id(workload),
+            steps.save_id(workload),
+            steps.collect_id(workload),
+        )
         return ForgetTransfers(ids, steps.own_folder(self._workloads, workload))

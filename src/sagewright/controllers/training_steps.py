@@ -158,6 +158,14 @@ def collect_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.collect")
 
 
+def save_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.save")
+
+
+def mirror_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.mirror")
+
+
 def feed_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.feed")
 

@@ -183,7 +183,7 @@ async def test_a_request_that_takes_too_long_is_given_up(runs: Runs) -> None:
         limits = {"InvocationsTimeoutInSeconds": 1, "InvocationsMaxRetries": 1}
         error, _ = await runs.drive(runs.job(address, ModelClientConfig=limits))
     assert "AlgorithmError" in error
-    assert "no answer within 1 s (InvocationsTimeoutInSeconds)" in error
+    assert "no answer within 1 s (ModelClientConfig.InvocationsTimeoutInSeconds)" in error
 
 
 @pytest.mark.parametrize("strategy", ["SingleRecord", "MultiRecord"])
@@ -200,6 +200,17 @@ async def test_bad_records_are_left_out_when_that_is_wished(runs: Runs, strategy
     ]
     assert (progress["skipped"], progress["failed"]) == (2, 0)
     assert [each["record"] for each in runs.errors()] == [3, 77]
+
+
+async def test_records_that_could_not_be_sent_are_not_left_out(runs: Runs) -> None:
+    """A container that has gone is no record's fault: with its objects written without them, data would be lost."""
+    runs.put({"in/a": b"1\n2\n3\n"})
+    with container(Model()) as address:
+        skip = {"SAGEWRIGHT_TRANSFORM_ON_ERROR": "skip"}
+        job = runs.job(address, Environment=skip, ModelClientConfig={"InvocationsMaxRetries": 0}, **SINGLE)
+    error, progress = await runs.drive(job)
+    assert "no connection" in error
+    assert (progress["skipped"], progress["failed"], runs.outputs()) == (0, 1, {})
 
 
 async def test_gzip_is_taken_off_the_input_alone(runs: Runs) -> None:
@@ -237,7 +248,7 @@ async def test_a_failing_container_of_a_pipeline_ends_it(runs: Runs) -> None:
     with container(lambda _: (400, b"mine")) as first, container(last := Model()) as second:
         client = {"InvocationsMaxRetries": 0}
         error, _ = await runs.drive(runs.job(first, second, ModelClientConfig=client))
-    assert "the model answered 400: mine" in error
+    assert "container 1 of 2 answered 400: mine" in error
     assert last.bodies == []
 
 

@@ -96,6 +96,20 @@ def test_other_lines_are_not_taken_for_windows_line_endings(line: str) -> None:
     assert "CRLF" not in failure.of_algorithm(127, "", [line])
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Traceback …\nsubprocess.CalledProcessError: Command 'train.py' returned non-zero exit status 1.",
+        'ExecuteUserScriptError:\nExitCode 1\nErrorMessage ""',
+    ],
+)
+def test_a_failure_file_that_only_passes_a_failure_on_is_followed_by_the_end_of_the_log(told: str) -> None:
+    reason = failure.of_algorithm(1, told, ["ValueError: no such column"])
+    assert reason == f"AlgorithmError: {told} Last log lines:\nValueError: no such column, exit code: 1"
+    own = failure.of_algorithm(1, "the rate must be positive", ["ValueError: no such column"])
+    assert own == "AlgorithmError: the rate must be positive, exit code: 1"
+
+
 TRACEBACK = (
     "epoch 1",
     "Traceback (most recent call last):",
