@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import json
 import os
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from e2e.conftest import sdk_python
+from support.registry import OCI_IMAGE, Client, digest, make_repository, password
 from support.server import Server, plain_environment, wait_for, wait_for_job
 
 pytestmark = pytest.mark.docker
@@ -108,6 +112,7 @@ def test_the_tutorials_lines_and_a_job_from_an_image_that_only_we_hold(
     ended = train(server, literal, "only-here")
     assert ended["TrainingJobStatus"] == "Completed", ended.get("FailureReason")
     assert ended["AlgorithmSpecification"]["TrainingImage"] == literal
+    assert ended["SecondaryStatusTransitions"][0]["StatusMessage"].endswith(f" - image {pushed[0]['imageDigest']}")
     used = f"{server.url.removeprefix('http://')}/tutorial/image@{pushed[0]['imageDigest']}"
     assert sh(f"docker image inspect {used} --format x", shell) == "x\n"
 
@@ -201,3 +206,25 @@ def test_an_endpoint_shows_the_digest_that_its_image_was_pinned_to(server: Serve
     assert image["ResolvedImage"].endswith(digest)
     sagemaker.delete_endpoint(EndpointName="pinned")
     wait_for(lambda: not sagemaker.list_endpoints()["Endpoints"], "the endpoint is gone")
+
+
+def test_an_image_for_other_processors_is_refused_before_it_starts(server: Server) -> None:
+    make_repository(server.data, "foreign")
+    registry = Client(server.url, password(server.data), "foreign")
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w"):
+        pass
+    layer, kind = gzip.compress(plain.getvalue()), "application/vnd.oci.image"
+    rootfs = {"type": "layers", "diff_ids": [digest(plain.getvalue())]}
+    config = json.dumps({"architecture": "s390x", "os": "linux", "config": {"Cmd": ["x"]}, "rootfs": rootfs}).encode()
+    parts = [
+        {"mediaType": f"{kind}.{what}", "digest": registry.push_blob(data), "size": len(data)}
+        for what, data in (("config.v1+json", config), ("layer.v1.tar+gzip", layer))
+    ]
+    document = {"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": parts[0], "layers": parts[1:]}
+    assert registry.push_manifest(document, "v1").status_code == 201
+    ended = train(server, "000000000000.dkr.ecr.us-east-1.amazonaws.com/foreign:v1", "foreign")
+    assert ended["TrainingJobStatus"] == "Failed"
+    assert "is for s390x processors" in ended["FailureReason"]
+    assert "docker build --platform linux/" in ended["FailureReason"]
+    assert "Training" not in [each["Status"] for each in ended["SecondaryStatusTransitions"]]

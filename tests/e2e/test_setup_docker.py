@@ -214,7 +214,7 @@ def test_who_is_not_root_is_told_the_command(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         os.chown(folder, nobody, nobody)
         # The engine's socket is for root's group, which this user is in: only /etc is not his.
-        who = ["setpriv", f"--reuid={nobody}", "--"]
+        who = ["setpriv", f"--reuid={nobody}", "--clear-groups", "--"]
         command = [sys.executable, "-m", "sagewright", "setup", "docker", "--data", folder]
         done = subprocess.run(
             [*who, *command], capture_output=True, text=True, env={**plain_environment(), "HOME": folder}

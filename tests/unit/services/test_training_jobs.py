@@ -166,6 +166,8 @@ def test_a_folder_image_is_frozen_into_the_job(call: Call, store: Database) -> N
         call(SAGEMAKER, "CreateTrainingJob", **request(f"job{number}", AlgorithmSpecification=algorithm))
         key = kind.key("000000000000", "us-east-1", f"job{number}")  # type: ignore[arg-type]
         assert store.read(lambda tx, key=key: tx.get(key)).spec["image"] == {"name": name, "folder": folder}
+        first = call(SAGEMAKER, "DescribeTrainingJob", TrainingJobName=f"job{number}")["SecondaryStatusTransitions"][0]
+        assert first["StatusMessage"] == "Starting the training job - image sha256:1"
 
 
 def test_stopping_is_a_wish_that_can_be_repeated(call: Call, store: Database) -> None:

@@ -48,7 +48,7 @@ def describe(job: Resource) -> Response:
         StoppingCondition={"MaxRuntimeInSeconds": 86400, **request.get("StoppingCondition", {})},
         CreationTime=job.created_at,
         LastModifiedTime=job.changed_at,
-        SecondaryStatusTransitions=[_transition(entry) for entry in status["transitions"]],
+        SecondaryStatusTransitions=_transitions(job),
         EnableNetworkIsolation=request.get("EnableNetworkIsolation", False),
         EnableInterContainerTrafficEncryption=request.get("EnableInterContainerTrafficEncryption", False),
         EnableManagedSpotTraining=request.get("EnableManagedSpotTraining", False),
@@ -114,6 +114,21 @@ def _billable(job: Resource, seconds: int) -> int:
         if entry["Status"] == "Training" and entry.get("EndTime")
     )
     return max(1, min(seconds, round(trained * _SPOT_PRICE)))
+
+
+def _transitions(job: Resource) -> list[dict[str, Any]]:
+    """AWS has no member for what the image's name resolved to, so the first step's message says it."""
+    shown = [_transition(entry) for entry in job.status["transitions"]]
+    if shown and (digest := _image_digest(job)):
+        shown[0]["StatusMessage"] += f" - image {digest}"
+    return shown
+
+
+def _image_digest(job: Resource) -> str:
+    """Pinned at creation where we hold the image, else once the engine has told; empty until then."""
+    image = job.spec["image"]
+    pinned = (image.get("folder") or {}).get("digest") or (image.get("own") or "").partition("@")[2]
+    return str(pinned or job.status.get("image_digest") or "")
 
 
 def _transition(entry: Mapping[str, Any]) -> dict[str, Any]:
