@@ -60,7 +60,25 @@ def describe(job: Resource) -> Response:
         shown["FailureReason"] = reason
     if metrics := status.get("metrics"):
         shown["FinalMetricDataList"] = [_metric(metric) for metric in metrics]
+    if pool := warm_pool(job):
+        shown["WarmPoolStatus"] = pool
     shown.update(_times(job))
+    return shown
+
+
+def warm_pool(job: Resource) -> dict[str, Any]:
+    """WarmPoolStatus; empty when the job has none."""
+    pool = job.status.get("pool") or {}
+    asked = job.spec["request"]["ResourceConfig"].get("KeepAlivePeriodInSeconds")
+    if job.state not in kind.TERMINAL:
+        return {"Status": "InUse"} if pool or asked else {}
+    if not pool:
+        return {}
+    shown = {"Status": pool["status"]}
+    if "retained" in pool:
+        shown["ResourceRetainedBillableTimeInSeconds"] = pool["retained"]
+    if "reused_by" in pool:
+        shown["ReusedByJob"] = pool["reused_by"]
     return shown
 
 
@@ -76,6 +94,8 @@ def summarize(job: Resource) -> dict[str, Any]:
     }
     if ended := _moment(job.status.get("training_ended_at")):
         summary["TrainingEndTime"] = ended
+    if pool := warm_pool(job):
+        summary["WarmPoolStatus"] = pool
     return summary
 
 
