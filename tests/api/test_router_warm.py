@@ -56,7 +56,7 @@ class Kept:
     """One connection of a client, warm: a few requests were answered."""
 
     def __init__(self, bench: Bench, name: str) -> None:
-        self._socket = bench.connect()
+        self.socket = bench.connect()
         self._rest = b""
         for _ in range(3):
             self.send(signed(bench, name))
@@ -66,10 +66,10 @@ class Kept:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
+        self.socket.sendall(data)
 
     def receive(self) -> tuple[int, bytes, bytes]:
         """Status, head and body of the next answer."""
@@ -90,14 +90,14 @@ class Kept:
 
     @property
     def is_closed(self) -> bool:
-        return not self._rest and self._socket.recv(1) == b""
+        return not self._rest and self.socket.recv(1) == b""
 
     def reset(self) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        self._socket.close()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.socket.close()
 
     def _more(self) -> None:
-        piece = self._socket.recv(65536)
+        piece = self.socket.recv(65536)
         assert piece, f"the connection was closed after {self._rest!r}"
         self._rest += piece
 

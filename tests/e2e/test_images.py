@@ -39,8 +39,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made.start()
     yield made
     made.stop()
+    remove_images(made)
+
+
+def remove_images(server: Server) -> None:
+    """From the engine: those that it pulled from the server, which has gone."""
     listed = sh("docker images --digests --format '{{.Repository}}@{{.Digest}} {{.Repository}}:{{.Tag}}'", {})
-    host = made.url.removeprefix("http://")
+    host = server.url.removeprefix("http://")
     ours = {each for line in listed.splitlines() if line.startswith(host) for each in line.split()}
     subprocess.run(["docker", "rmi", "-f", *ours], capture_output=True)
 
@@ -149,6 +154,8 @@ def test_a_build_that_fails_says_the_engines_words(server: Server, project: Path
     assert done.returncode == 1
     assert "returned a non-zero code: 3" in done.stderr
     assert "There is no image" in server.run("push", "sagewright-test/never:1", check=False).stderr
+    repositories = server.client("ecr").describe_repositories()["repositories"]
+    assert "sagewright-test/never" not in [each["repositoryName"] for each in repositories]
 
 
 def test_a_closed_algorithm_is_refused_at_once_unless_the_table_names_another(server: Server) -> None:

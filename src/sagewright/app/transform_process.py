@@ -94,9 +94,11 @@ class TransformProcess:
         process.stdin.write(told_of(transfer))
         process.stdin.close()
         descriptor, held, result = process.stdout.fileno(), b"", None
+        said = select.poll()
+        said.register(descriptor, select.POLLIN)
         while True:
             meter.check()
-            if not select.select((descriptor,), (), (), _LOOK)[0]:
+            if not said.poll(_LOOK * 1000):
                 continue
             data = os.read(descriptor, 1 << 16)
             if not data:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, ParamSpec
 
 from sagewright.batch import splitting
 from sagewright.batch.connection import MODEL, Answer, Container, NoAnswer, TooLate, Unreachable
@@ -16,6 +16,9 @@ from sagewright.batch.options import Options
 from sagewright.batch.processing import Mismatch, Processing
 from sagewright.batch.splitting import Batch
 
+P = ParamSpec("P")
+
+_LONG: Final = 1 << 16  # bytes of records: some milliseconds of filtering
 HEAD: Final = 300  # characters of requests and answers that are told
 _PAUSE: Final = 0.1  # seconds before the first retry; doubled for each one after it
 
@@ -82,9 +85,9 @@ class Sender:
             output = (await self._asked(batch, batch.data, retries)).body
         else:
             try:
-                body = processing.before(batch.data)
+                body = await _aside(len(batch.data), processing.before, batch.data)
                 answer = await self._asked(batch, body, retries)
-                output = processing.after(batch, answer.body, where)
+                output = await _aside(len(batch.data), processing.after, batch, answer.body, where)
             except Mismatch as error:
                 raise _mismatched(batch, error, self._options.split) from None
         return self._assembled(output)
@@ -127,6 +130,13 @@ class Sender:
                 return answer._replace(who=f"container {number} of {several}")
             body, kind = answer.body, answer.content_type
         return answer
+
+
+async def _aside(size: int, work: Callable[P, bytes], *given: P.args, **named: P.kwargs) -> bytes:
+    """What takes long is done by a thread: other requests' answers and time limits must not wait for it."""
+    if size < _LONG:
+        return work(*given, **named)
+    return await asyncio.to_thread(work, *given, **named)
 
 
 async def pause(attempt: int) -> None:

@@ -188,7 +188,8 @@ def logs(
 
 @app.command()
 def build(
-    folder: Annotated[Path, typer.Argument(help="The folder with the Dockerfile.")],
+    *,
+    folder: Annotated[Path, typer.Argument(help="The folder with the Dockerfile.")] = Path(),
     tag: Annotated[str, typer.Option("--tag", "-t", help="The image's name: NAME or NAME:TAG.")],
     file: Annotated[str, typer.Option("--file", "-f", help="The Dockerfile, relative to the folder.")] = "Dockerfile",
     build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for an ARG of the Dockerfile.")] = None,

@@ -213,6 +213,27 @@ async def test_records_that_could_not_be_sent_are_not_left_out(runs: Runs) -> No
     assert (progress["skipped"], progress["failed"], runs.outputs()) == (0, 1, {})
 
 
+async def test_filters_and_joins_of_large_batches(runs: Runs) -> None:
+    rows = b"".join(b"id%d,%d\n" % (n, n) for n in range(60_000))
+    runs.put({"in/a": rows, "in/b": rows[:-1] + b",more\n"})
+    processing = {"InputFilter": "$[1:2]", "JoinSource": "Input", "OutputFilter": "$[0,-1]"}
+    with container(lambda body: (200, body)) as address:
+        job = runs.job(address, MaxPayloadInMB=1, MaxConcurrentTransforms=3, DataProcessing=processing)
+        error, progress = await runs.drive(job)
+    assert (error, progress["records"]) == ("", 120_000)
+    assert runs.outputs() == {"a.out": rows, "b.out": rows}
+
+
+async def test_a_record_that_a_filter_cannot_read_is_named_by_its_own_number(runs: Runs) -> None:
+    runs.put({"in/a": b"1,2\n3,4\n5\n6,7\n"})
+    with container(model := Model()) as address:
+        error, _ = await runs.drive(runs.job(address, DataProcessing={"InputFilter": "$[1]"}))
+    assert "ClientError" in error
+    assert "in/a, record 3: there is nothing at $[1]" in error
+    (told,) = runs.errors()
+    assert (told["record"], told["records"], told["request"], model.bodies) == (3, 1, "5\n", [])
+
+
 async def test_gzip_is_taken_off_the_input_alone(runs: Runs) -> None:
     """C.4: the output is not compressed again, and its name keeps `.gz`. Members one after the other are one object."""
     runs.put({"in/a.csv.gz": gzip.compress(b"1\n2\n") + gzip.compress(b"3\n"), "in/empty.gz": gzip.compress(b"")})

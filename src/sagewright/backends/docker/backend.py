@@ -180,6 +180,7 @@ class DockerBackend:
 
     async def sweep(self) -> None:
         await volumes.delete_unused(self._engine, self._label)
+        await self._layers.sweep()
 
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]
