@@ -182,7 +182,7 @@ def test_a_tls_hello_on_the_plain_port_is_closed_at_once(bench: Bench) -> None:
 
 def test_slow_heads_and_silent_connections_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (front, http):
-        monkeypatch.setattr(module, "_HEAD_LIMIT", 0.2)
+        monkeypatch.setattr(module, "HEAD_LIMIT", 0.2)
         monkeypatch.setattr(module, "KEEP_ALIVE", 0.5)
         monkeypatch.setattr(module, "_LINGER", 0.2)
     monkeypatch.setattr(http, "_BODY_LIMIT", 0.2)

@@ -114,6 +114,36 @@ def test_pipelined_requests_are_answered_in_order(bench: Bench, model: Model) ->
     assert found[4] == b"3"
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("end", [b"zz\r\nno chunk", b"5\r\nhal"])
+def test_a_broken_request_takes_no_earlier_answer_with_it(
+    bench: Bench, model: Model, end: bytes, *, at_once: bool
+) -> None:
+    """Its body is garbage, or ends in the middle, while the one before it is under way."""
+    begun = threading.Event()
+
+    async def behave(request: Received, conversation: Conversation) -> None:
+        begun.set()
+        await asyncio.sleep(0.2)
+        await echo(request, conversation)
+
+    model.behaviour = behave
+    bench.put("broken", one(model))
+    whole, half = bearer(bench, "broken", b"whole"), bearer(bench, "broken", b"", "Transfer-Encoding: chunked")
+    half = half.replace(b"Content-Length: 0\r\n", b"") + end
+    for requests in (whole, whole + whole, b"GET /_sagewright/health HTTP/1.1\r\nHost: a\r\n\r\n" + whole):
+        begun.clear()
+        with bench.connect() as connection:
+            connection.sendall(requests + half if at_once else requests)
+            if not at_once:
+                assert begun.wait(10)
+                connection.sendall(half)
+            connection.shutdown(socket.SHUT_WR)
+            answer = receive_all(connection)
+        assert (answer.count(b"HTTP/1.1 200 "), answer.count(b"HTTP/1.1 ")) == (requests.count(b" HTTP/1.1\r\n"),) * 2
+        assert answer.endswith(b"whole")
+
+
 def test_a_thousand_pipelined_refusals_do_no_harm(bench: Bench) -> None:
     with bench.connect() as connection:
         connection.sendall(bearer(bench, "none", b"x") * 1000 + bearer(bench, "none", b"x", close=True))

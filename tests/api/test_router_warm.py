@@ -56,7 +56,7 @@ class Kept:
     """One connection of a client, warm: a few requests were answered."""
 
     def __init__(self, bench: Bench, name: str) -> None:
-        self._socket = bench.connect()
+        self.socket = bench.connect()
         self._rest = b""
         for _ in range(3):
             self.send(signed(bench, name))
@@ -66,10 +66,10 @@ class Kept:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
+        self.socket.sendall(data)
 
     def receive(self) -> tuple[int, bytes, bytes]:
         """Status, head and body of the next answer."""
@@ -90,14 +90,14 @@ class Kept:
 
     @property
     def is_closed(self) -> bool:
-        return not self._rest and self._socket.recv(1) == b""
+        return not self._rest and self.socket.recv(1) == b""
 
     def reset(self) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        self._socket.close()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.socket.close()
 
     def _more(self) -> None:
-        piece = self._socket.recv(65536)
+        piece = self.socket.recv(65536)
         assert piece, f"the connection was closed after {self._rest!r}"
         self._rest += piece
 
@@ -213,6 +213,11 @@ def test_answers_with_something_to_pass_on_or_to_explain(bench: Bench, model: Mo
         status, head, body = client.ask(request)
         assert (status, body) == (200, b"a")
         assert b"\r\nX-Amzn-SageMaker-Custom-Attributes: trace=1\r\n" in head
+        model.behaviour = saying(b"b", X_Amzn_SageMaker_Session_Id="s; Expires=2030-01-01T00:00:00Z")
+        status, head, body = client.ask(request)
+        assert (status, body) == (200, b"b")
+        assert b"\r\nX-Amzn-SageMaker-New-Session-Id: s; Expires=2030-01-01T00:00:00Z\r\n" in head
+        assert bench.router._shared.sessions.instance(DEFAULT_REGION, "special", "s") is not None
 
         async def fail(_request: Received, conversation: Conversation) -> None:
             await conversation.answer(b"no", "500 Internal Server Error")
@@ -269,6 +274,23 @@ def test_a_new_table_is_seen_by_the_next_request(bench: Bench, model: Model) -> 
         status, _, body = client.ask(signed(bench, "moved"))
         assert (status, b"not found" in body) == (400, True)
     other.close()
+
+
+def test_variants_get_their_shares(bench: Bench, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, never = Model(), Model()
+    variants = [one(model, name="v1"), one(other, name="v2", weight=3.0), one(never, name="v3", weight=0.0)]
+    bench.put("shared", *variants)
+    with Kept(bench, "shared") as client:
+        eventually(lambda: client.ask(signed(bench, "shared")) and model.requests and other.requests, "both are warm")
+        before = len(model.requests), len(other.requests)
+        monkeypatch.setattr(bench.router, "take_whole", lambda turn, data: pytest.fail("the long way"))
+        heads = [client.ask(signed(bench, "shared"))[1] for _ in range(200)]
+    named = [sum(f"Production-Variant: {name}\r\n".encode() in head for head in heads) for name in ("v1", "v2")]
+    assert named == [len(model.requests) - before[0], len(other.requests) - before[1]]
+    assert 20 < named[0] < 90
+    assert never.requests == []
+    other.close()
+    never.close()
 
 
 def test_a_full_instance_gets_no_more(bench: Bench, model: Model) -> None:

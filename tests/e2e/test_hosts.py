@@ -89,6 +89,7 @@ def test_two_hosts_find_each_other_share_the_data_and_make_one_model(jobs: Jobs)
     assert job["EnableInterContainerTrafficEncryption"] is True
     said = logs(jobs, name)
     assert {host: lines[1] for host, lines in said.items()} == {"algo-1": "files: a c", "algo-2": "files: b"}
+    assert {lines[2] for lines in said.values()} == {"keys: True, platform: True"}
     assert said["algo-2"][0] == "algo-2 of ['algo-1', 'algo-2'], a ml.m5.large of homogeneousCluster"
     assert jobs.archive(name) == {"algo-1.txt": b"11", "algo-2.txt": b"11", "shared.txt": b"all hosts write this"}
     assert set(jobs.archive(name, "output.tar.gz")) == {"algo-1.json", "algo-2.json"}
@@ -149,7 +150,7 @@ def test_isolated_hosts_meet_and_have_no_keys(jobs: Jobs) -> None:
     name = jobs.create("isolated", ResourceConfig=hosts(2), EnableNetworkIsolation=True)
     job = jobs.end(name)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
-    assert {lines[2] for lines in logs(jobs, name).values()} == {"keys: False"}
+    assert {lines[2] for lines in logs(jobs, name).values()} == {"keys: False, platform: False"}
 
 
 @pytest.mark.docker

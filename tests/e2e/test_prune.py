@@ -54,7 +54,7 @@ def test_prune_removes_what_is_left_over_and_nothing_else(jobs: Jobs) -> None:
     server = jobs.server
     ended = jobs.create("ok")
     jobs.end(ended)
-    runs = jobs.create("sleep")
+    runs = jobs.create("sleep", HyperParameters={"behaviour": "sleep", "seconds": "600"})
     wait_for(lambda: "ready" in server.run("logs", runs).stdout, "it runs")
     listed = ["docker", "ps", "-q", "--filter", f"name=training-job-{runs}-"]
     container = subprocess.run(listed, capture_output=True, text=True).stdout.strip()

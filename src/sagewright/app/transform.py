@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ _YOUNG: Final = 10_000  # objects between looks for cycles: requests make none
 
 def main() -> None:
     settings = child.start("transform").settings
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each request under way has a connection
     job = _read(orjson.loads(sys.stdin.buffer.read()))
     store = Database.open(settings.database_url or settings.data.database)
     try:

@@ -17,6 +17,7 @@ import httptools
 P = TypeVar("P", bound=asyncio.Protocol)
 
 CONNECT: Final = 10.0  # seconds
+MODEL: Final = "the model"
 AGENT: Final = "Go-http-client/1.1"  # what containers see on AWS (contract C.3)
 _JOINED: Final = 1 << 16  # bytes of a body that is copied behind its head, for one system call
 _SIZES: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -25,13 +26,24 @@ _TICK: Final = 0.25  # seconds between looks at the clock: a limit may be passed
 
 
 class Answer(NamedTuple):
+    """`who` gave it, in words for the user."""
+
     status: int
     content_type: str
     body: bytes
+    who: str = MODEL
 
 
 class NoAnswer(Exception):
     """The container did not answer; the text says how."""
+
+
+class Unreachable(NoAnswer):
+    """There is no connection: nothing was sent, so that it is no request's fault."""
+
+
+class TooLate(NoAnswer):
+    """Not within the time limit."""
 
 
 class _Stale(NoAnswer):
@@ -119,9 +131,9 @@ async def connect(address: str, protocol: Callable[[], P]) -> P:
         async with asyncio.timeout(CONNECT):
             _, made = await asyncio.get_running_loop().create_connection(protocol, host.strip("[]"), int(port))
     except TimeoutError:
-        raise NoAnswer(f"no connection within {CONNECT:g} s") from None
+        raise Unreachable(f"no connection within {CONNECT:g} s") from None
     except OSError as error:
-        raise NoAnswer(f"no connection: {error.strerror or error}") from None
+        raise Unreachable(f"no connection: {error.strerror or error}") from None
     return made
 
 
@@ -162,7 +174,7 @@ class _Connection(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         if now >= self._deadline:
-            self._fail(NoAnswer(f"no answer within {self._seconds:g} s (InvocationsTimeoutInSeconds)"))
+            self._fail(TooLate(f"no answer within {self._seconds:g} s"))
 
     def _fail(self, error: NoAnswer) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -146,12 +146,12 @@ class _Setup:
         print(f"Jobs and other names are not affected. `{self._command} --undo` takes it back.", flush=True)
 
     def _check(self, wanted: Sequence[str], *, dry_run: bool) -> None:
+        if not dry_run:
+            self._must_be_root("")
         found = list(setup_checks.obstacles(self._folder, self._places, wanted))
         engine = asyncio.run(_ask(self._settings, lambda engine: reaching.obstacle(engine, wanted)))
         if problems := [*found, *filter(None, (engine,))]:
             raise SettingsError("this cannot be set up here; nothing was changed.\n" + "\n".join(problems))
-        if not dry_run:
-            self._must_be_root("")
 
     def _must_be_root(self, option: str) -> None:
         if os.access(self._places.hosts, os.W_OK) and os.geteuid() == self._places.hosts.stat().st_uid:

@@ -28,12 +28,12 @@ from sagewright.gateway.authority import Authority
 from sagewright.gateway.clients import Network, is_loopback, may_use_proxy
 from sagewright.gateway.forwarding import Head, forwarded, parse_head
 from sagewright.gateway.hosts import is_aws, parse_absolute, parse_authority
-from sagewright.gateway.http import KEEP_ALIVE, LONGEST_HEAD, GatewayHttp, Refused, head_too_large, head_too_slow
+from sagewright.gateway.http import KEEP_ALIVE, GatewayHttp
 from sagewright.gateway.peek import Kind, peek
+from sagewright.gateway.refusals import HEAD_LIMIT, LONGEST_HEAD, Refused, head_too_large, head_too_slow
 from sagewright.gateway.relay import End
 from sagewright.gateway.upstream import Asking, Outside
 
-_HEAD_LIMIT: Final = 20.0  # seconds
 _HANDSHAKE_LIMIT: Final = 15.0  # seconds
 _LINGER: Final = 2.0  # seconds for a refused client to read the refusal
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -94,7 +94,7 @@ class Front(asyncio.Protocol):
         elif self._leading and not self._buffer:
             if now - self._since > KEEP_ALIVE:
                 self._transport.close()
-        elif self._leading and now - self._since > _HEAD_LIMIT:
+        elif self._leading and now - self._since > HEAD_LIMIT:
             self._refuse(head_too_slow())
 
     def _decide(self) -> None:

@@ -21,13 +21,12 @@ from uvicorn.server import ServerState
 
 from sagewright.gateway.cork import CorkedTransport
 from sagewright.gateway.hosts import is_aws, parse_absolute
+from sagewright.gateway.refusals import HEAD_LIMIT, LONGEST_HEAD, Refused, head_too_large, head_too_slow
 from sagewright.gateway.sendfile import SUPPORTED, send_file
 from sagewright.gateway.turn import HOT, ClockLine, HotPath, Lane, Turn
 from sagewright.wire.messages import FileSpan
 
 KEEP_ALIVE: Final = 75  # seconds an idle connection is kept: longer than any client's own pool keeps it unused
-LONGEST_HEAD: Final = 64 * 1024  # bytes of request line and headers
-_HEAD_LIMIT: Final = 20.0  # seconds from a head's first byte to its last
 _BODY_LIMIT: Final = 60.0  # seconds between two bytes of a body that we are ready to read
 _LINGER: Final = 2.0  # seconds for a refused client to read the refusal
 _WRITE_BUFFER: Final = 512 * 1024  # bytes; one large piece goes out while the next is read
@@ -43,30 +42,6 @@ class Connection(Protocol):
     def check(self, now: float) -> None:
         """Close what has been silent for too long. `now` is the loop's time."""
         ...
-
-
-class Refused(Exception):
-    """A request whose head is not accepted."""
-
-    def __init__(self, status: int, phrase: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status, self.phrase, self.sentence = status, phrase, sentence
-
-    def response(self) -> bytes:
-        body = f"{self.sentence}\n".encode()
-        return (
-            f"HTTP/1.1 {self.status} {self.phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        ).encode() + body
-
-
-def head_too_large() -> Refused:
-    sentence = f"The request line and headers are larger than {LONGEST_HEAD} bytes. Send fewer or shorter headers."
-    return Refused(431, "Request Header Fields Too Large", sentence)
-
-
-def head_too_slow() -> Refused:
-    return Refused(408, "Request Timeout", f"The request's line and headers took more than {_HEAD_LIMIT:g} seconds.")
 
 
 class GatewayHttp(HttpToolsProtocol):
@@ -85,6 +60,7 @@ class GatewayHttp(HttpToolsProtocol):
         self._raw: asyncio.Transport  # without the cork
         self._hot_path = hot_path
         self._turn: Turn | None = None  # the hot path's request that is being answered
+        self._under_way: Any = None  # the request that is answered while others wait for their turn
         self._lane: Lane | None = None  # the hot path's, while the parser has had nothing to do since it was left here
         self.lane_turn: Turn | None = None
         self.clock_line = clock_line
@@ -159,11 +135,17 @@ class GatewayHttp(HttpToolsProtocol):
             self._turn.handler.resume()
 
     def eof_received(self) -> bool | None:  # type: ignore[override] # uvicorn's never keeps the connection
-        """A client that has sent a whole request may close its sending side and still get its answer."""
+        """A client that has sent a whole request may close its sending side and still get its answer, whatever else it
+        has begun to send."""
         cycle = self.cycle
-        if self.scheme == "https" or cycle is None or cycle.response_complete or cycle.more_body or self._in_head:
+        if self.scheme == "https" or cycle is None or cycle.response_complete:
             return None
-        cycle.keep_alive = False
+        if not cycle.more_body:
+            cycle.keep_alive = False
+        elif self.pipeline:
+            self._drop_last()
+        else:
+            return None
         return True
 
     def shutdown(self) -> None:
@@ -183,6 +165,8 @@ class GatewayHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if not self.pipeline:
+            self._under_way = self.cycle
         self._check_head_size()
         absolute = not self.url.startswith((b"/", b"*"))
         if absolute:
@@ -259,7 +243,7 @@ class GatewayHttp(HttpToolsProtocol):
             if not busy and now - self._refused_at > _LINGER:
                 self.transport.abort()
         elif self._in_head:
-            if now - self._head_since > _HEAD_LIMIT:
+            if now - self._head_since > HEAD_LIMIT:
                 self._refuse(head_too_slow())
         elif not busy:
             if silent > KEEP_ALIVE:
@@ -275,6 +259,7 @@ class GatewayHttp(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn's place where a request's turn has come."""
+        self._under_way = cycle
         if isinstance(cycle, Turn):
             self._turn = cycle
             cycle.begin()
@@ -364,13 +349,21 @@ class GatewayHttp(HttpToolsProtocol):
             self._answer(refused)
         elif not cycle.more_body:
             cycle.keep_alive = False  # a good request is before it: its answer is the last
+        elif self.pipeline:
+            self._drop_last()
         elif cycle.response_started:
             self.transport.abort()
         else:
-            # The body of the request under way is garbage: its consumer learns of it as a lost client.
-            cycle.disconnected = True
-            cycle.message_event.set()
+            _lose(cycle)
             self._answer(refused)
+
+    def _drop_last(self) -> None:
+        """The last of several requests will not come to its end; those before it are answered."""
+        cycle, _ = self.pipeline.popleft()
+        before: Any = self.pipeline[0][0] if self.pipeline else self._under_way
+        before.keep_alive = False
+        self.cycle = before
+        _lose(cycle)
 
     def _answer(self, refused: Refused) -> None:
         """Close only after the client had time to read it: closing on bytes not yet read would reset the connection."""
@@ -379,3 +372,9 @@ class GatewayHttp(HttpToolsProtocol):
             self.transport.write_eof()
         else:
             self.transport.close()
+
+
+def _lose(cycle: Any) -> None:
+    """The request's body is garbage: whoever waits for it learns of it as a lost client."""
+    cycle.disconnected = True
+    cycle.message_event.set()

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from sagewright.core.errors import SettingsError
 from sagewright.gateway.hosts import parse_authority
-from sagewright.gateway.http import Refused
+from sagewright.gateway.refusals import Refused
 from sagewright.gateway.relay import End
 
 CONNECT_LIMIT: Final = 15.0  # seconds for one address to answer

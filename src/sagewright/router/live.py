@@ -146,15 +146,14 @@ class LiveVariant:
 class LiveRoute:
     """One endpoint."""
 
-    __slots__ = ("by_name", "only", "route", "variants")
+    __slots__ = ("by_name", "is_simple", "route", "variants")
 
     def __init__(self, route: Route, variants: list[LiveVariant]) -> None:
         self.route = route
         self.variants = variants
         self.by_name = {live.variant.name: live for live in variants}
-        single = variants[0] if len(variants) == 1 else None
-        # The variant that needs no choice: the only one, and it has one container.
-        self.only = single if single is not None and single.single and single.variant.weight > 0 else None
+        # One container each, and it is not to be named.
+        self.is_simple = all(live.single and not live.variant.direct for live in variants)
 
 
 class Live:

@@ -68,14 +68,14 @@ class Swift:
         self._data = b""
         self._successor: Attempt | None = None
         self._exchange: Exchange
-        self._routes: dict[tuple[str, str], LiveRoute] | None = None  # the table of these two
+        self._routes: dict[tuple[str, str], LiveRoute] | None = None  # the table that has this route
         self._route: LiveRoute
-        self._live: LiveVariant
         # Of the request under way
         self._begun_at = 0.0
         self._sent_at = 0.0
         self._number = 0  # of its id
         self._mark = (0, 0)
+        self._live: LiveVariant
         self._instance: Instance
         self._link: Link
 
@@ -87,13 +87,15 @@ class Swift:
         body = template.admit(data, begun_at)
         if body is None or (shared.live.routes is not self._routes and not self._find()):
             return False
-        instance = choose.instance(self._live, _NOBODY, None, begun_at)
-        if instance is None:
+        live = choose.variant(self._route)
+        instance = choose.instance(live, _NOBODY, None, begun_at) if live is not None else None
+        if live is None or instance is None:
             return False
         pool = instance.pools[0]
         if not pool.idle:
-            choose.unused(self._live)
+            choose.unused(live)
             return False
+        self._live = live
         self._begun_at, self._data = begun_at, data
         self._turn.response_complete = False
         self._number = next(shared.ids.numbers)
@@ -110,12 +112,12 @@ class Swift:
         return True
 
     def _find(self) -> bool:
-        """The variant, when the table is another than it was."""
+        """The endpoint, when the table is another than it was."""
         live = self._shared.live
         route = live.find(self._template.known.region, self._template.name)
-        if route is None or route.only is None:
+        if route is None or not route.is_simple or not route.route.serving:
             return False
-        self._route, self._live, self._routes = route, route.only, live.routes
+        self._route, self._routes = route, live.routes
         return True
 
     # gateway.turn.Handler. The request is whole already.

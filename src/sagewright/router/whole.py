@@ -1,7 +1,7 @@
 """Answers of containers that come whole in one packet, as most do: read by comparing their heads with earlier ones.
 
 Owns: what is known of such a head, the lines of it that go on to the client. Does not own: reading a head for the first
-time (`router.heads`), answers in pieces (`router.pool`), answers with something to pass on (`router.answer`).
+time (`router.heads`), answers in pieces (`router.pool`), answers that change something (`router.answer`).
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import Final
 
 from sagewright.router.heads import Heads
+from sagewright.router.request import CLOSED_SESSION_ID, CUSTOM_ATTRIBUTES, NEW_SESSION_ID, SESSION_ID
 
-_PLAIN: Final = frozenset(
-    {b"content-type", b"content-length", b"connection", b"date", b"server", b"keep-alive", b"vary", b"x-request-id"}
+_SPECIAL: Final = frozenset({SESSION_ID, NEW_SESSION_ID, CLOSED_SESSION_ID})
+"""Headers with which an answer changes something."""
+_PASSED_ON: Final = (
+    (b"content-type", b"\r\nContent-Type: "),
+    (CUSTOM_ATTRIBUTES, b"\r\nX-Amzn-SageMaker-Custom-Attributes: "),
 )
-"""Headers of an answer with nothing to pass on but its body and Content-Type."""
 _BODILESS: Final = frozenset({b"204", b"205"})
 _MOST: Final = 256  # heads remembered: each second has another Date, and bodies have other lengths
 
@@ -31,7 +34,7 @@ class Whole:
         self.size = self.start + length
         self.status = status
         self.headers = headers
-        self.lines = _lines(headers, length) if status == 200 and headers.keys() <= _PLAIN else b""
+        self.lines = _lines(headers, length) if status == 200 and _SPECIAL.isdisjoint(headers) else b""
 
 
 class Wholes:
@@ -58,6 +61,6 @@ class Wholes:
 
 
 def _lines(headers: dict[bytes, bytes], length: int) -> bytes:
-    content_type = headers.get(b"content-type")
-    told = b"" if content_type is None else b"\r\nContent-Type: " + content_type
-    return b"%b\r\nContent-Length: %d\r\ndate: " % (told, length)
+    """What a client gets of them: contract B.4. The others are nobody's business."""
+    given = [start + headers[name] for name, start in _PASSED_ON if name in headers]
+    return b"%b\r\nContent-Length: %d\r\ndate: " % (b"".join(given), length)

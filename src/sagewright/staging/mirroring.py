@@ -54,10 +54,17 @@ class Mirrors:
             running.end()
 
     def finish(self, transfer: MirrorFolders, meter: Meter) -> None:
-        """End it, with a last pass over all that was written. Raises what a pass raises."""
+        """End it, with a last pass over all that was written. Raises what a pass raises. Where there is no root,
+        there is nothing to publish, and nothing is deleted for it."""
         self.end(transfer.id)
-        for each in _folders(transfer, self._objects):
-            each.look(meter, last=True)
+        if not transfer.root.is_dir():
+            return
+        try:
+            for each in _folders(transfer, self._objects):
+                each.look(meter, last=True)
+        except (SagewrightError, OSError) as error:
+            _log.warning("%s: the last pass over what its program wrote failed: %s", transfer.id, error)
+            raise
 
     def close(self) -> None:
         with self._lock:

@@ -60,6 +60,10 @@ def stage(transfer: StageInputs, objects: ObjectStore, meter: Meter, trash: Path
         _fill_channel(plan, partial / name, objects, meter, link=False)
         _open_all(plan, partial / name)
     record_restored(partial, transfer.mirrors, root)
+    for folder in transfer.beside:
+        disk.make_folder(folder.parent, CLOSED)
+        disk.make_folder(folder, OPEN)
+        disk.keep_access(folder)
     meter.check()
     partial.rename(root)
 

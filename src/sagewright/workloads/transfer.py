@@ -68,6 +68,8 @@ class StageInputs:
     `layered`: channels cost no bytes. Their files are hard links to the stored objects, in folders beside `root` (see
     `workloads.layers`), and have to be mounted over it. Else they are copies in `root` itself.
 
+    `beside` are folders elsewhere that are made if they are missing, and else left as they are.
+
     `files` maps a path relative to `root` to its content. Done means all of it is there; a transfer that was
     cut off leaves nothing that a later one would trust.
     """
@@ -81,6 +83,7 @@ class StageInputs:
     channels: tuple[ChannelInput, ...]
     layered: bool = False
     mirrors: tuple[Mirror, ...] = ()
+    beside: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -329,6 +329,12 @@ def test_only_plain_answers_go_on_as_they_are() -> None:
     plain = wholes.read(b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/csv\r\nContent-Length: 2\r\n\r\nab")
     assert plain is not None
     assert plain.lines == b"\r\nContent-Type: text/csv\r\nContent-Length: 2\r\ndate: "
+    custom = wholes.read(
+        b"HTTP/1.1 200 OK\r\nCache-Control: no-cache\r\nX-Amzn-SageMaker-Custom-Attributes: a=b\r\n"
+        b"Content-Length: 2\r\n\r\nab"
+    )
+    assert custom is not None
+    assert custom.lines == b"\r\nX-Amzn-SageMaker-Custom-Attributes: a=b\r\nContent-Length: 2\r\ndate: "
     special = wholes.read(b"HTTP/1.1 200 OK\r\nX-Amzn-SageMaker-Session-Id: 1\r\nContent-Length: 2\r\n\r\nab")
     created = wholes.read(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nab")
     assert special is not None
