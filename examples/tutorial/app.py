@@ -44,7 +44,8 @@ def ping():
 @app.post("/invocations")
 def invocations():
     if request.mimetype != "text/csv":
-        return Response(f"this model reads text/csv, not {request.mimetype or 'nothing'}\n", 415, mimetype="text/plain")
+        given = request.mimetype or "a body without a type"
+        return Response(f"this model reads text/csv, not {given}\n", 415, mimetype="text/plain")
     try:
         rows = [row for row in csv.reader(io.StringIO(request.get_data(as_text=True))) if row]
         digits = classify(rows)

@@ -188,3 +188,62 @@ def test_tags_scanning_and_registry(ecr: Any, name: str) -> None:
     assert refusal(ecr.get_download_url_for_layer, repositoryName=name, layerDigest="sha256:" + "0" * 64)[0] == (
         "NotImplemented"
     )
+
+
+def test_a_lifecycle_policy_is_tried_before_it_is_set(ecr: Any, name: str) -> None:
+    assert refusal(ecr.start_lifecycle_policy_preview, repositoryName=name)[0] == "LifecyclePolicyNotFoundException"
+    assert refusal(ecr.get_lifecycle_policy_preview, repositoryName=name)[0] == (
+        "LifecyclePolicyPreviewNotFoundException"
+    )
+    kept = put(ecr, name, "kept", imageTag="v1")
+    old = sorted(put(ecr, name, f"old {number}") for number in range(3))
+    chosen = {"tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 1}
+    rules = json.dumps({"rules": [{"rulePriority": 7, "selection": chosen, "action": {"type": "expire"}}]})
+    ecr.start_lifecycle_policy_preview(repositoryName=name, lifecyclePolicyText=rules)
+    ecr.get_waiter("lifecycle_policy_preview_complete").wait(repositoryName=name)
+    seen = ecr.get_lifecycle_policy_preview(repositoryName=name)
+    assert seen["summary"]["expiringImageTotalCount"] == 2
+    assert {each["appliedRulePriority"] for each in seen["previewResults"]} == {7}
+    going = {each["imageDigest"] for each in seen["previewResults"]}
+    assert (going < set(old), kept in going) == (True, False)
+    pages = ecr.get_paginator("get_lifecycle_policy_preview").paginate(
+        repositoryName=name, PaginationConfig={"PageSize": 1}
+    )
+    assert {each["imageDigest"] for one in pages for each in one["previewResults"]} == going
+    one = ecr.get_lifecycle_policy_preview(repositoryName=name, imageIds=[{"imageDigest": sorted(going)[0]}])
+    assert [each["imageDigest"] for each in one["previewResults"]] == sorted(going)[:1]
+    assert ecr.get_lifecycle_policy_preview(repositoryName=name, filter={"tagStatus": "TAGGED"})["previewResults"] == []
+    assert refusal(ecr.get_lifecycle_policy, repositoryName=name)[0] == "LifecyclePolicyNotFoundException"
+    assert len(ecr.list_images(repositoryName=name)["imageIds"]) == 4
+
+
+def test_scans_are_asked_for_and_there_are_none(ecr: Any, name: str) -> None:
+    digest = put(ecr, name, "one", imageTag="v1")
+    said = refusal(ecr.describe_image_scan_findings, repositoryName=name, imageId={"imageTag": "v1"})
+    assert said[0] == "ScanNotFoundException"
+    assert digest in said[1]
+    assert refusal(ecr.describe_image_scan_findings, repositoryName=name, imageId={"imageTag": "v2"})[0] == (
+        "ImageNotFoundException"
+    )
+    assert refusal(ecr.start_image_scan, repositoryName=name, imageId={"imageTag": "v1"})[0] == "NotImplemented"
+    assert ecr.get_registry_scanning_configuration()["scanningConfiguration"]["scanType"] == "BASIC"
+    found = ecr.batch_get_repository_scanning_configuration(repositoryNames=[name, "none"])
+    assert [each["scanFrequency"] for each in found["scanningConfigurations"]] == ["MANUAL"]
+    assert [each["failureCode"] for each in found["failures"]] == ["REPOSITORY_NOT_FOUND"]
+
+
+def test_what_is_about_an_image(ecr: Any, name: str) -> None:
+    subject = put(ecr, name, "subject", imageTag="v1")
+    about = {"mediaType": OCI_INDEX, "digest": subject, "size": 2}
+    for kind in ("a/signature", "a/sbom"):
+        document = json.loads(index(kind)) | {"subject": about, "artifactType": kind}
+        ecr.put_image(repositoryName=name, imageManifest=json.dumps(document))
+    found = ecr.list_image_referrers(repositoryName=name, subjectId={"imageDigest": subject})["referrers"]
+    assert {each["artifactType"]: each["annotations"]["mark"] for each in found} == {
+        "a/signature": "a/signature",
+        "a/sbom": "a/sbom",
+    }
+    some = ecr.list_image_referrers(
+        repositoryName=name, subjectId={"imageDigest": subject}, filter={"artifactTypes": ["a/sbom"]}
+    )
+    assert [each["artifactType"] for each in some["referrers"]] == ["a/sbom"]

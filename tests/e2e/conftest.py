@@ -26,20 +26,20 @@ DOCKER_IMAGE = "sagewright-test/program:" + hashlib.sha256((PROGRAM / "main.py")
 @pytest.fixture(scope="session")
 def docker_image() -> str:
     """The test program as a Docker image, built by the docker command as a user would."""
-    return _build(DOCKER_IMAGE, "sagewright-test/python:3.11")
+    return build(DOCKER_IMAGE, "sagewright-test/python:3.11")
 
 
 @pytest.fixture(scope="session")
 def boto3_image() -> str:
     """The same, with boto3 inside."""
-    return _build(BOTO3_IMAGE, "sagewright-test/sklearn:1")
+    return build(BOTO3_IMAGE, "sagewright-test/sklearn:1")
 
 
-def _build(name: str, base: str) -> str:
+def build(name: str, base: str, folder: Path = PROGRAM) -> str:
     if subprocess.run(["docker", "image", "inspect", base], capture_output=True).returncode:
         pytest.skip(f"no Docker engine with {base} (scripts/engine, scripts/images)")
     built = subprocess.run(
-        ["docker", "build", "-q", "-t", name, "--build-arg", f"BASE={base}", str(PROGRAM)],
+        ["docker", "build", "-q", "-t", name, "--build-arg", f"BASE={base}", str(folder)],
         capture_output=True,
         text=True,
         env={**os.environ, "DOCKER_BUILDKIT": "0"},

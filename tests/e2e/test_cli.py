@@ -76,8 +76,13 @@ def test_jobs_and_logs_tell_what_happened(server: Server, folder_image: Callable
     assert "cli-fails failed: AlgorithmError" in followed.stderr
     wait_for_job(sagemaker, "cli-fails")
     assert "cli-fails" in server.run("jobs").stdout
-    found = [job for job in json.loads(server.run("jobs", "--json").stdout) if job["TrainingJobName"] == "cli-fails"]
+    found = [
+        job for job in json.loads(server.run("jobs", "--json").stdout) if job.get("TrainingJobName") == "cli-fails"
+    ]
     assert found[0]["TrainingJobStatus"] == "Failed"
+    told = server.run("jobs", "cli-fails").stdout
+    assert told.startswith("cli-fails: Failed\n")
+    assert "the last words of a failing program" in told
     unknown = server.run("logs", "no-such-job", check=False)
     assert unknown.returncode == 1
     assert "no training or transform job named 'no-such-job'" in unknown.stderr

@@ -83,6 +83,11 @@ def test_a_script_whose_first_line_ends_as_on_windows(server: Server, build: Bui
     assert "CRLF" in reason_of(server, image, "crlf-first")
 
 
+def test_a_script_without_a_first_line_that_names_its_interpreter(server: Server, build: Build) -> None:
+    image = build("COPY train /train", 'ENTRYPOINT ["/train"]', train=("echo hello\n", 0o755))
+    assert "without a #! line" in reason_of(server, image, "no-shebang")
+
+
 def test_a_script_whose_lines_end_as_on_windows(server: Server, build: Build) -> None:
     script = "set -e\r\nmodel_trainer --epochs 1\r\n"
     image = build("COPY train /train", 'ENTRYPOINT ["/bin/sh", "/train"]', train=(script, 0o755))

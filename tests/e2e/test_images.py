@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import json
 import os
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from e2e.conftest import sdk_python
+from support.registry import OCI_IMAGE, Client, digest, make_repository, password
 from support.server import Server, plain_environment, wait_for, wait_for_job
 
 pytestmark = pytest.mark.docker
@@ -35,8 +39,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made.start()
     yield made
     made.stop()
+    remove_images(made)
+
+
+def remove_images(server: Server) -> None:
+    """From the engine: those that it pulled from the server, which has gone."""
     listed = sh("docker images --digests --format '{{.Repository}}@{{.Digest}} {{.Repository}}:{{.Tag}}'", {})
-    host = made.url.removeprefix("http://")
+    host = server.url.removeprefix("http://")
     ours = {each for line in listed.splitlines() if line.startswith(host) for each in line.split()}
     subprocess.run(["docker", "rmi", "-f", *ours], capture_output=True)
 
@@ -108,6 +117,7 @@ def test_the_tutorials_lines_and_a_job_from_an_image_that_only_we_hold(
     ended = train(server, literal, "only-here")
     assert ended["TrainingJobStatus"] == "Completed", ended.get("FailureReason")
     assert ended["AlgorithmSpecification"]["TrainingImage"] == literal
+    assert ended["SecondaryStatusTransitions"][0]["StatusMessage"].endswith(f" - image {pushed[0]['imageDigest']}")
     used = f"{server.url.removeprefix('http://')}/tutorial/image@{pushed[0]['imageDigest']}"
     assert sh(f"docker image inspect {used} --format x", shell) == "x\n"
 
@@ -144,6 +154,8 @@ def test_a_build_that_fails_says_the_engines_words(server: Server, project: Path
     assert done.returncode == 1
     assert "returned a non-zero code: 3" in done.stderr
     assert "There is no image" in server.run("push", "sagewright-test/never:1", check=False).stderr
+    repositories = server.client("ecr").describe_repositories()["repositories"]
+    assert "sagewright-test/never" not in [each["repositoryName"] for each in repositories]
 
 
 def test_a_closed_algorithm_is_refused_at_once_unless_the_table_names_another(server: Server) -> None:
@@ -201,3 +213,57 @@ def test_an_endpoint_shows_the_digest_that_its_image_was_pinned_to(server: Serve
     assert image["ResolvedImage"].endswith(digest)
     sagemaker.delete_endpoint(EndpointName="pinned")
     wait_for(lambda: not sagemaker.list_endpoints()["Endpoints"], "the endpoint is gone")
+
+
+def test_an_image_for_other_processors_is_refused_before_it_starts(server: Server) -> None:
+    make_repository(server.data, "foreign")
+    registry = Client(server.url, password(server.data), "foreign")
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w"):
+        pass
+    layer, kind = gzip.compress(plain.getvalue()), "application/vnd.oci.image"
+    rootfs = {"type": "layers", "diff_ids": [digest(plain.getvalue())]}
+    config = json.dumps({"architecture": "s390x", "os": "linux", "config": {"Cmd": ["x"]}, "rootfs": rootfs}).encode()
+    parts = [
+        {"mediaType": f"{kind}.{what}", "digest": registry.push_blob(data), "size": len(data)}
+        for what, data in (("config.v1+json", config), ("layer.v1.tar+gzip", layer))
+    ]
+    document = {"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": parts[0], "layers": parts[1:]}
+    assert registry.push_manifest(document, "v1").status_code == 201
+    ended = train(server, "000000000000.dkr.ecr.us-east-1.amazonaws.com/foreign:v1", "foreign")
+    assert ended["TrainingJobStatus"] == "Failed"
+    assert "is for s390x processors" in ended["FailureReason"]
+    assert "docker build --platform linux/" in ended["FailureReason"]
+    assert "Training" not in [each["Status"] for each in ended["SecondaryStatusTransitions"]]
+
+
+def test_a_name_is_first_ours_then_the_engines_then_pulled(server: Server, tmp_path: Path) -> None:
+    name = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/order:v1"
+
+    def build(mark: str, tag: str) -> None:
+        (tmp_path / "Dockerfile").write_text(DOCKERFILE)
+        (tmp_path / "run.sh").write_text(RUN.format(mark=mark))
+        server.run("build", str(tmp_path), "-t", tag)
+
+    def mark_of(job: str) -> str:
+        ended = train(server, name, job)
+        assert ended["TrainingJobStatus"] == "Completed", ended.get("FailureReason")
+        archive = server.client("s3").get_object(Bucket=f"{job}-out", Key=f"{job}/output/model.tar.gz")["Body"].read()
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            found = tar.extractfile("mark")
+            assert found is not None
+            return found.read().decode().strip()
+
+    try:
+        build("ours", name)
+        server.run("push", name)
+        build("the-engines", name)
+        assert mark_of("order-ours") == "ours"
+        server.client("ecr").delete_repository(repositoryName="order", force=True)
+        assert mark_of("order-engines") == "the-engines"
+    finally:
+        subprocess.run(["docker", "rmi", "-f", name], capture_output=True)
+    ended = train(server, name, "order-pulled")
+    assert ended["TrainingJobStatus"] == "Failed"
+    host = name.partition("/")[0]
+    assert f"is not in the local engine, and pulling it from {host} failed" in ended["FailureReason"]

@@ -45,10 +45,13 @@ def run(jobs: Jobs, script: str, **more: object) -> str:
 
 
 @pytest.mark.docker
-def test_boto3_old_and_new_and_the_cli_use_s3_as_the_role(server: Server, image: str) -> None:
-    jobs = Jobs(server, image, "clients")
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_boto3_old_and_new_and_the_cli_use_s3_as_the_role(server: Server, image: str, hosts: int) -> None:
+    """On the engine's own network, and on that of a job with several hosts."""
+    jobs = Jobs(server, image, f"clients-{hosts}")
     check = f"python3 {CODE}/check_aws.py {BUCKET}"
-    log = run(jobs, f"{check} new; PYTHONPATH=/old {check} old")
+    config = {"InstanceType": "ml.m5.large", "InstanceCount": hosts, "VolumeSizeInGB": 1}
+    log = run(jobs, f"{check} new; PYTHONPATH=/old {check} old", ResourceConfig=config)
     for name in ("new", "old"):
         assert f"{name} is arn:aws:sts::000000000000:assumed-role/SageMakerRole/SageMaker" in log
         assert jobs.s3.head_object(Bucket=BUCKET, Key=f"{name}/body")["ContentLength"] == 9 << 20

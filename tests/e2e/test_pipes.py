@@ -57,10 +57,10 @@ def told(content: bytes) -> list[Any]:
     return [len(content), hashlib.sha256(content).hexdigest()]
 
 
-def read_by(jobs: Jobs, name: str) -> dict[str, Any]:
+def read_by(jobs: Jobs, name: str, host: str = "algo-1") -> dict[str, Any]:
     job = jobs.end(name)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
-    return dict(json.loads(jobs.archive(name)["read.json"]))
+    return dict(json.loads(jobs.archive(name)[f"read-{host}.json"]))
 
 
 def feeder(server: Server) -> int:
@@ -84,6 +84,23 @@ def test_files_and_pipes_side_by_side_over_several_epochs(jobs: Jobs) -> None:
     whole = told(b"first,second")
     wrapped = told(struct.pack("<II1s3x", 0xCED7230A, 1, b"5") + struct.pack("<II6s2x", 0xCED7230A, 6, b"second"))
     assert read_by(jobs, name) == {"plain_0": whole, "lines_0": wrapped, "plain_1": whole, "lines_1": wrapped}
+
+
+def test_two_hosts_share_a_channel_and_share_it_anew_in_each_epoch(jobs: Jobs) -> None:
+    for number in range(8):
+        jobs.s3.put_object(Bucket=BUCKET, Key=f"shared/{number}", Body=b"%d" % number * 2**number)
+    shared = channel("shared", f"s3://{BUCKET}/shared/", ShuffleConfig={"Seed": 3})
+    shared["DataSource"]["S3DataSource"]["S3DataDistributionType"] = "ShardedByS3Key"
+    name = jobs.create(
+        "pipe",
+        InputDataConfig=[shared],
+        HyperParameters={"behaviour": "pipe", "epochs": "3"},
+        ResourceConfig={"InstanceType": "ml.t3.medium", "InstanceCount": 2, "VolumeSizeInGB": 1},
+    )
+    sizes = [[read_by(jobs, name, host)[f"shared_{epoch}"][0] for host in ("algo-1", "algo-2")] for epoch in range(3)]
+    assert [sum(each) for each in sizes] == [255] * 3, "sizes are powers of two: together they are every object once"
+    assert all(bin(size).count("1") == 4 for each in sizes for size in each)
+    assert len({tuple(each) for each in sizes}) > 1
 
 
 def test_a_reader_that_leaves_early_and_a_program_that_never_reads(jobs: Jobs) -> None:

@@ -54,7 +54,7 @@ def test_prune_removes_what_is_left_over_and_nothing_else(jobs: Jobs) -> None:
     server = jobs.server
     ended = jobs.create("ok")
     jobs.end(ended)
-    runs = jobs.create("sleep")
+    runs = jobs.create("sleep", HyperParameters={"behaviour": "sleep", "seconds": "600"})
     wait_for(lambda: "ready" in server.run("logs", runs).stdout, "it runs")
     listed = ["docker", "ps", "-q", "--filter", f"name=training-job-{runs}-"]
     container = subprocess.run(listed, capture_output=True, text=True).stdout.strip()
@@ -85,7 +85,8 @@ def test_content_that_no_row_names_is_found_once_it_is_old(jobs: Jobs) -> None:
     server = jobs.server
     jobs.s3.put_object(Bucket="job-tests", Key="kept", Body=b"kept")
     stored = [path for path in (server.data / "blobs").rglob("*") if path.is_file()]
-    orphan = stored[0].with_name("f" * len(stored[0].name))
+    orphan = stored[0].parents[1] / "ff" / ("f" * len(stored[0].name))
+    orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"y" * 5000)
     assert found(server) == {}, "an upload may still be under way"
     for path in (*stored, orphan):
@@ -105,3 +106,16 @@ def test_a_data_directory_is_pruned_without_a_server_too(jobs: Jobs) -> None:
     assert found(server) == {"models": {model.name}}
     server.run("prune", "--yes")
     assert not model.exists()
+
+
+def test_the_server_itself_removes_folders_that_were_left_long_ago(own_server: Server) -> None:
+    own_server.start()
+    own_server.stop()
+    old, young = (own_server.data / "workloads" / f"training-job-{name}-1-algo-1-0badcafe" for name in ("old", "new"))
+    for folder in (old, young):
+        (folder / "ml").mkdir(parents=True)
+    os.utime(old, (OLD, OLD))
+    own_server.start()
+    wait_for(lambda: not old.exists(), "the sweep at the start")
+    assert young.exists(), "it may belong to a row that is just being written"
+    assert "belonged to no resource" in own_server.log()

@@ -83,6 +83,7 @@ def test_sdk_3_tells_why_a_script_failed(server: Server, folder: Path) -> None:
     need(PYTHON)
     _, result = run_script(sdk_python("sdk3"), "train_sdk3.py", PYTHON, str(folder), "basic", "fails", env=server.env())
     assert result["status"] == "Failed"
+    assert "returned non-zero exit status 1" in result["failure"], "which is all that its driver writes down"
     assert "the data has no column of that name" in result["failure"]
 
 
@@ -95,6 +96,26 @@ def test_sdk_2_script_mode_with_the_training_toolkit(server: Server, folder: Pat
     assert model_of(server, result["model"]) == told()
     assert "greetings to ada" in printed
     assert "Reporting training SUCCESS" in printed
+
+
+TWO = {"HOSTS": "2"}
+OF_BOTH = {"host": "algo-2", "hosts": ["algo-1", "algo-2"]}  # both write it, and the last one wins
+
+
+def test_sdk_3_runs_its_driver_on_two_hosts(server: Server, folder: Path) -> None:
+    need(PYTHON)
+    env = server.env() | TWO
+    printed, result = run_script(sdk_python("sdk3"), "train_sdk3.py", PYTHON, str(folder), "driver", "ada", env=env)
+    assert result["status"] == "Completed", printed
+    assert model_of(server, result["model"]) == told(driver="of 2", **OF_BOTH)
+
+
+def test_the_training_toolkit_finds_its_other_hosts(server: Server, folder: Path, toolkit_image: str) -> None:
+    """It looks every host up before it starts, for up to 15 minutes."""
+    env = server.env() | TWO
+    printed, result = run_script(sdk_python("sdk2"), "script_mode_sdk2.py", toolkit_image, str(folder), "ada", env=env)
+    assert result["status"] == "Completed", printed
+    assert model_of(server, result["model"]) == told(**OF_BOTH)
 
 
 def test_the_toolkit_s_failure_file_is_the_reason(server: Server, folder: Path, toolkit_image: str) -> None:

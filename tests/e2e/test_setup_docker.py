@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.test_images import BASE, sh, train
+from e2e.test_images import BASE, remove_images, sh, train
 from e2e.test_images import project as project  # noqa: PLC0414 - a fixture
 from e2e.test_images import shell as shell  # noqa: PLC0414 - a fixture
+from support.registry import make_repository, password
 from support.server import Server, plain_environment, wait_for
 
 pytestmark = [
@@ -62,6 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         made.start("--port", "0", "--gateways", "2")
         yield made
         made.stop()
+        remove_images(made)
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +123,24 @@ def test_login_push_pull_and_a_job_by_the_literal_name(
         .describe_repositories(repositoryNames=[name])["repositories"][0]["repositoryUri"]
         .startswith("127.0.0.1:")
     )
+
+
+@pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed (scripts/engine)")
+def test_skopeo_reads_dockers_certificates_and_so_do_podman_and_buildah(server: Server, tmp_path: Path) -> None:
+    server.run("setup", "docker")
+    make_repository(server.data, "literal/skopeo")
+    archive, there = tmp_path / "image.tar", f"docker://{HOST}/literal/skopeo:v1"
+    (tmp_path / "auth.json").write_text("{}")
+    login = ["-u", "AWS", "-p", password(server.data), HOST]
+    for command in (
+        ["docker", "save", "-o", str(archive), BASE],
+        ["skopeo", "login", *login],
+        ["skopeo", "copy", f"docker-archive:{archive}", there],
+        ["skopeo", "inspect", there],
+    ):
+        env = {**plain_environment(), "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+        assert done.returncode == 0, done.stderr
 
 
 def test_it_survives_restarts_and_doing_it_again_changes_nothing(server: Server, shell: dict[str, str]) -> None:
@@ -214,7 +234,7 @@ def test_who_is_not_root_is_told_the_command(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         os.chown(folder, nobody, nobody)
         # The engine's socket is for root's group, which this user is in: only /etc is not his.
-        who = ["setpriv", f"--reuid={nobody}", "--"]
+        who = ["setpriv", f"--reuid={nobody}", "--clear-groups", "--"]
         command = [sys.executable, "-m", "sagewright", "setup", "docker", "--data", folder]
         done = subprocess.run(
             [*who, *command], capture_output=True, text=True, env={**plain_environment(), "HOME": folder}

@@ -38,6 +38,7 @@ def test_sdk_2_transforms(request: pytest.FixtureRequest, server: Server, backen
     )
     assert result["output"] == "1,2\n3,4\n"
     assert "MaxConcurrentTransforms=2, MaxPayloadInMB=6, BatchStrategy=MULTI_RECORD" in output
+    assert "Progress: 1 of 1 objects, 2 records" in output
 
 
 def test_objects_become_outputs(made: Transforms) -> None:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -103,6 +104,25 @@ def test_commands_explain_bad_records(made: Transforms) -> None:
     assert "serves 'one' as picky" in log
     unknown = made.server.run("jobs", "no-such-job", check=False)
     assert "no training or transform job named 'no-such-job'" in unknown.stderr
+
+
+@PROCESS
+def test_streams_have_awss_names(made: Transforms) -> None:
+    """Contract C.9: the instance's own stream, its data log, and with several containers one for each."""
+    made.put("streams", {"a": b"1\n"})
+    for name, model, parts in (
+        ("streams", ("echo",), {""}),
+        ("streams-of-two", ("echo", "env"), {"/container-1", "/container-2"}),
+    ):
+        made.put(name, {"a": b"1\n"})
+        full = made.create(name, made.model(*model, name=name), count=2)
+        epoch = int(completed(made, full)["CreationTime"].timestamp())
+        group = {"logGroupName": "/aws/sagemaker/TransformJobs", "logStreamNamePrefix": f"{full}/"}
+        streams = [each["logStreamName"] for each in made.logs.describe_log_streams(**group)["logStreams"]]
+        instances = {each.split("/")[1] for each in streams}
+        assert len(instances) == 2
+        assert all(re.fullmatch(rf"i-[0-9a-f]+-{epoch}", each) for each in instances)
+        assert set(streams) == {f"{full}/{each}{part}" for each in instances for part in {*parts, "/data-log"}}
 
 
 @PROCESS

@@ -1,4 +1,5 @@
-"""Generated histories of training jobs: crashes at every seam, outages, lost replies, users, vanishing containers.
+"""Generated histories of training jobs: crashes at every seam, outages, lost replies, users, vanishing containers,
+clocks that are set, spot interruptions, retries, warm pools.
 
 SAGEWRIGHT_HISTORIES sets how many are run; a failure names its seed, and SAGEWRIGHT_HISTORY=SEED runs it alone.
 """
@@ -84,6 +85,7 @@ def create(world: World, random: Random, name: str) -> None:
         **random.choice([{}, PIPED]),
     }
     runtime = random.choice([30, 3600])
+    more["ResourceConfig"]["KeepAlivePeriodInSeconds"] = random.choice([0, 0, 5, 600])
     if random.random() < 0.3:
         more["EnableManagedSpotTraining"] = True
         more["StoppingCondition"] = {"MaxRuntimeInSeconds": runtime, "MaxWaitTimeInSeconds": runtime * 2}

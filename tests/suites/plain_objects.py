@@ -81,7 +81,8 @@ class PlainObjects:
             old.content_path.unlink()
 
     def delete(self, bucket: str, key: str) -> None:
-        self.buckets[bucket].pop(key).content_path.unlink()
+        if found := self.buckets[bucket].pop(key, None):
+            found.content_path.unlink()
 
     def read(self, bucket: str, key: str) -> bytes:
         return self.buckets[bucket][key].content_path.read_bytes()
@@ -109,8 +110,53 @@ class PlainObjects:
         self.listed()
         return found
 
+    def batch(self) -> PlainBatch:
+        return PlainBatch(self)
+
     def put_stream(self, bucket: str, key: str, content_type: str) -> PlainWriter:
         def publish(path: Path) -> None:
             self.buckets[bucket][key] = PlainObject(key, path.stat().st_size, path)
 
         return PlainWriter(self._folder / secrets.token_hex(8), publish)
+
+
+class PlainBatch:
+    """Objects that appear together."""
+
+    def __init__(self, objects: PlainObjects) -> None:
+        self._objects = objects
+        self._held: list[PlainWriter] = []
+
+    def put_stream(self, bucket: str, key: str, content_type: str) -> PlainBatchedWriter:
+        return PlainBatchedWriter(self._objects.put_stream(bucket, key, content_type), self._held.append)
+
+    def publish(self) -> None:
+        for each in self._held:
+            each.commit()
+        self._held.clear()
+
+    def cancel(self) -> None:
+        for each in self._held:
+            each.cancel()
+        self._held.clear()
+
+
+class PlainBatchedWriter:
+    def __init__(self, writer: PlainWriter, hold: Callable[[PlainWriter], None]) -> None:
+        self._writer = writer
+        self._hold = hold
+        self._held = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._writer.write(data)
+
+    def commit(self) -> None:
+        self._held = True
+        self._hold(self._writer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if not self._held:
+            self._writer.cancel()

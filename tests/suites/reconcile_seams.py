@@ -20,6 +20,7 @@ from sagewright.store.resources import Tx
 from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord
 from sagewright.workloads.observation import Observation
 from sagewright.workloads.transfer import CollectOutputs, FeedPipes, StageInputs, TransferPhase, TransferState
+from sagewright.workloads.warm import CACHE
 from sagewright.workloads.workload import Workload
 from suites.training import job_key
 
@@ -52,6 +53,7 @@ class SeamBackend:
         assert workload.id in job.workloads, "the id was not committed before it was used"
         staged = {stage_id(each) for each in job.workloads}
         assert staged <= world.disk.done.keys(), "a job starts as a whole, once everything is staged"
+        assert all(mount.source.is_dir() for mount in workload.mounts if mount.target == CACHE), "the cache is gone"
         await self._inner.submit(workload)
         world.check_now()
         self._life.seam()
@@ -159,6 +161,8 @@ class SimTransfers:
         assert workload not in world.engine.live(), "files are moved under a live container"
         self._disk.ran[transfer.id] += 1
         transfer.root.mkdir(parents=True, exist_ok=True)
+        for folder in transfer.beside if isinstance(transfer, StageInputs) else ():
+            folder.mkdir(parents=True, exist_ok=True)
         self._running[transfer.id] = asyncio.create_task(self._move(transfer))
         self._life.seam()
 

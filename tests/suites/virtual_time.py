@@ -38,10 +38,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class LoopClock:
-    """Wall time that goes with the running loop's."""
+    """Wall time that goes with the running loop's, and may be set: `jump` is how far it is off, in seconds."""
+
+    def __init__(self) -> None:
+        self.jump = 0.0
 
     def now(self) -> datetime:
-        return EPOCH + timedelta(seconds=asyncio.get_running_loop().time())
+        return EPOCH + timedelta(seconds=asyncio.get_running_loop().time() + self.jump)
 
 
 class InlineExecutor(Executor):

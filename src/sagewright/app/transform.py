@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import uvloop
@@ -21,14 +23,21 @@ from sagewright.objects.local import LocalObjects
 from sagewright.store.db import Database
 from sagewright.workloads.transfer import RunTransform
 
+_YOUNG: Final = 10_000  # objects between looks for cycles: requests make none
+
 
 def main() -> None:
     settings = child.start("transform").settings
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each request under way has a connection
     job = _read(orjson.loads(sys.stdin.buffer.read()))
     store = Database.open(settings.database_url or settings.data.database)
     try:
         objects = LocalObjects(store, FileBlobs(settings.data.blobs))
         report = Report(LogStreams(settings.data.streams), job.log_stream, lambda told: _tell({"progress": told}))
+        gc.collect()
+        gc.freeze()  # what is here stays
+        gc.set_threshold(_YOUNG)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             error, retry = runner.run(_run(Driver(job, objects, report)))
         _tell({"error": error, "retry": retry})

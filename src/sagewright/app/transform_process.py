@@ -16,10 +16,12 @@ from typing import Any, Final
 import orjson
 
 from sagewright.core.errors import StoreUnavailable, TransferError
+from sagewright.core.ids import TransferId
 from sagewright.staging.meter import Meter
 from sagewright.workloads.transfer import RunTransform
 
 _LOOK: Final = 0.2  # seconds between looks whether it is still wanted
+_KILLED: Final = 5  # times that a process may be killed without finishing an object
 FIELDS: Final = (
     "id",
     "account",
@@ -36,6 +38,7 @@ FIELDS: Final = (
 class TransformProcess:
     def __init__(self, data: Path) -> None:
         self._data = data
+        self._killed: dict[TransferId, tuple[int, int]] = {}  # objects that were finished, times since
 
     def __call__(self, transfer: RunTransform, meter: Meter) -> None:
         """Until all is done. Raises TransferError, StoreUnavailable (start it again), Cancelled."""
@@ -55,6 +58,8 @@ class TransformProcess:
         finally:
             process.kill()
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
             os.close(held)
         if result is None and process.returncode > 0:
             raise TransferError(
@@ -62,11 +67,26 @@ class TransformProcess:
                 "server.log says why."
             )
         if result is None:
-            raise StoreUnavailable(f"the process of {transfer.id} ended with {process.returncode}")
+            raise self._was_killed(transfer.id, meter, -process.returncode)
+        self._killed.pop(transfer.id, None)
         if result["retry"]:
             raise StoreUnavailable(result["error"])
         if result["error"]:
             raise TransferError(result["error"])
+
+    def _was_killed(self, transfer: TransferId, meter: Meter, number: int) -> TransferError | StoreUnavailable:
+        """Start it again, unless that has been in vain too often: what kills it is here to stay."""
+        finished = int(meter.progress.get("objects", 0))
+        before, times = self._killed.get(transfer, (finished, 0))
+        times = times + 1 if finished <= before else 1
+        self._killed[transfer] = (finished, times)
+        if times < _KILLED:
+            return StoreUnavailable(f"the process of {transfer} was killed by signal {number}")
+        del self._killed[transfer]
+        return TransferError(
+            f"InternalServerError: the process of {transfer} was killed by signal {number} {times} times without "
+            "finishing an object. Is the machine out of memory? dmesg says more."
+        )
 
     def _follow(self, process: subprocess.Popen[bytes], transfer: RunTransform, meter: Meter) -> dict[str, Any] | None:
         assert process.stdin is not None
@@ -74,9 +94,11 @@ class TransformProcess:
         process.stdin.write(told_of(transfer))
         process.stdin.close()
         descriptor, held, result = process.stdout.fileno(), b"", None
+        said = select.poll()
+        said.register(descriptor, select.POLLIN)
         while True:
             meter.check()
-            if not select.select((descriptor,), (), (), _LOOK)[0]:
+            if not said.poll(_LOOK * 1000):
                 continue
             data = os.read(descriptor, 1 << 16)
             if not data:

@@ -17,19 +17,33 @@ import httptools
 P = TypeVar("P", bound=asyncio.Protocol)
 
 CONNECT: Final = 10.0  # seconds
+MODEL: Final = "the model"
 AGENT: Final = "Go-http-client/1.1"  # what containers see on AWS (contract C.3)
 _JOINED: Final = 1 << 16  # bytes of a body that is copied behind its head, for one system call
+_SIZES: Final = frozenset({b"content-length", b"transfer-encoding"})
+_LENGTHS: Final = frozenset({*map(len, _SIZES), len(b"content-type")})
 _TICK: Final = 0.25  # seconds between looks at the clock: a limit may be passed by so much
 
 
 class Answer(NamedTuple):
+    """`who` gave it, in words for the user."""
+
     status: int
     content_type: str
     body: bytes
+    who: str = MODEL
 
 
 class NoAnswer(Exception):
     """The container did not answer; the text says how."""
+
+
+class Unreachable(NoAnswer):
+    """There is no connection: nothing was sent, so that it is no request's fault."""
+
+
+class TooLate(NoAnswer):
+    """Not within the time limit."""
 
 
 class _Stale(NoAnswer):
@@ -117,9 +131,9 @@ async def connect(address: str, protocol: Callable[[], P]) -> P:
         async with asyncio.timeout(CONNECT):
             _, made = await asyncio.get_running_loop().create_connection(protocol, host.strip("[]"), int(port))
     except TimeoutError:
-        raise NoAnswer(f"no connection within {CONNECT:g} s") from None
+        raise Unreachable(f"no connection within {CONNECT:g} s") from None
     except OSError as error:
-        raise NoAnswer(f"no connection: {error.strerror or error}") from None
+        raise Unreachable(f"no connection: {error.strerror or error}") from None
     return made
 
 
@@ -139,14 +153,14 @@ class _Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[Answer] | None = None
         self._pieces: list[bytes] = []
         self._type = ""
-        self._heard = self._until_end = False
+        self._heard = self._sized = self._until_end = False
         self._deadline = self._seconds = 0.0
         self._parser = httptools.HttpResponseParser(self)
 
     def ask(self, head: bytes, body: bytes, seconds: float) -> asyncio.Future[Answer]:
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
-        self._heard = self._until_end = False
+        self._heard = self._sized = self._until_end = False
         self._deadline, self._seconds = loop.time() + seconds, seconds
         if body:
             self._transport.writelines((head, body))
@@ -160,7 +174,7 @@ class _Connection(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         if now >= self._deadline:
-            self._fail(NoAnswer(f"no answer within {self._seconds:g} s (InvocationsTimeoutInSeconds)"))
+            self._fail(TooLate(f"no answer within {self._seconds:g} s"))
 
     def _fail(self, error: NoAnswer) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -197,15 +211,13 @@ class _Connection(asyncio.Protocol):
 
     # -- httptools -------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        self._sized = False
-        self._pieces, self._type = [], ""
-
     def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) not in _LENGTHS:
+            return
         lowered = name.lower()
         if lowered == b"content-type":
             self._type = value.decode("latin-1")
-        elif lowered in {b"content-length", b"transfer-encoding"}:
+        elif lowered in _SIZES:
             self._sized = True
 
     def on_headers_complete(self) -> None:
@@ -226,5 +238,8 @@ class _Connection(asyncio.Protocol):
 
     def _answered(self) -> None:
         waiter, self._waiter = self._waiter, None
+        pieces, self._pieces = self._pieces, []
+        kind, self._type = self._type, ""
         if waiter is not None and not waiter.done():
-            waiter.set_result(Answer(self._parser.get_status_code(), self._type, b"".join(self._pieces)))
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            waiter.set_result(Answer(self._parser.get_status_code(), kind, body))

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 
 import httptools
 
-from sagewright.batch.connection import NoAnswer, acknowledge, connect, start
+from sagewright.batch.connection import NoAnswer, TooLate, acknowledge, connect, start
 
 T = TypeVar("T")
 
@@ -121,8 +121,7 @@ class _Stream(asyncio.Protocol):
                 if self._starved:
                     self._move()
                 elif loop.time() >= self._moved + silence:
-                    text = f"no byte moved within {silence:g} s (InvocationsTimeoutInSeconds)"
-                    raise NoAnswer(text) from None
+                    raise TooLate(f"no byte moved within {silence:g} s") from None
         return value
 
     def take(self) -> bytes | None:

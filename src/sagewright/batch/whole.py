@@ -13,7 +13,7 @@ from sagewright.batch import splitting
 from sagewright.batch.connection import NoAnswer
 from sagewright.batch.inputs import ObjectStore
 from sagewright.batch.options import Options
-from sagewright.batch.sending import HEAD, BatchFailed, failed, pause, refused
+from sagewright.batch.sending import HEAD, BatchFailed, pause, refused, unanswered
 from sagewright.batch.splitting import BadRecord, Batch
 from sagewright.batch.streaming import Pieces, Streamed, post
 from sagewright.batch.under_way import NOT_GZIP, UnderWay, unreadable
@@ -25,7 +25,7 @@ async def transform(run: UnderWay, objects: ObjectStore, addresses: Sequence[str
     while (failure := await _Attempt(run, addresses, options).make()) is not None:
         final = failure.error["status"] is None and failure.kind == "ClientError"  # another attempt reads the same
         if final or attempt == options.retries:
-            run.skip(failure) if options.skip and not final else run.fail(failure)
+            run.skip(failure) if options.skip and failure.blames and not final else run.fail(failure)
             return
         await pause(attempt)
         attempt += 1
@@ -52,7 +52,7 @@ class _Attempt:
                     return None
                 return refused(self._sent, streamed.status, await _start(streamed.pieces))
         except NoAnswer as error:
-            return failed("AlgorithmError", self._sent, str(error))
+            return unanswered(self._sent, error)
         except (BadRecord, *NOT_GZIP) as error:
             return unreadable(error, self._records + 1)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -26,14 +27,25 @@ from sagewright.store.kinds.image import registry_host
 T = TypeVar("T")
 
 
+_REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+|/)[a-z0-9]+)*")
+
+
 def build(data: Path | None, folder: Path, name: str, dockerfile: str, arguments: list[str]) -> None:
+    """`dockerfile` is looked for in the folder, then as docker does, from here."""
     settings = read_environment(state.load_settings(data_dir(data)), os.environ)
     pairs = dict(each.partition("=")[::2] if "=" in each else (each, os.environ.get(each, "")) for each in arguments)
+    place = folder.expanduser()
+    if not place.is_dir():
+        raise SettingsError(f"{folder} is not a folder: give the folder with the Dockerfile")
+    file = _inside(place, dockerfile)
     _run(
         settings.docker_host,
-        lambda engine: building.build(engine, folder.expanduser(), name, print, dockerfile=dockerfile, arguments=pairs),
+        lambda engine: building.build(engine, place, name, _say, dockerfile=file, arguments=pairs),
     )
-    print(f"Built {name}. Push it to the registry here: sagewright push {name}")
+    option = "" if data is None else f" --data {settings.data.root}"
+    print(f"Built {name}. Jobs on this machine can use it as it is:")
+    print(f'  Estimator("{name}", role, 1, "ml.m5.large", ...).fit(...)')
+    print(f"To keep it in the registry here: sagewright push {name}{option}")
 
 
 def push(data: Path | None, name: str) -> None:
@@ -43,6 +55,7 @@ def push(data: Path | None, name: str) -> None:
     settings = read_environment(api.settings, os.environ)
     address = settings.server.address
     repository, tag = _target(name, address)
+    _run(settings.docker_host, lambda engine: building.must_be_there(engine, name))
     with plain_errors():
         try:
             api.client("ecr").create_repository(repositoryName=repository)
@@ -52,7 +65,7 @@ def push(data: Path | None, name: str) -> None:
                 raise
     keyring = Keyring.open(where.keys)
     own = OwnRegistry(address, lambda: registry_tokens.issue(keyring, datetime.now(UTC)))
-    digest = _run(settings.docker_host, lambda engine: building.push(engine, name, f"{repository}:{tag}", own, print))
+    digest = _run(settings.docker_host, lambda engine: building.push(engine, name, f"{repository}:{tag}", own, _say))
     print(f"Pushed {address}/{repository}:{tag} ({digest}). Jobs can also name it")
     print(f"  {registry_host(settings.account, settings.region)}/{repository}:{tag}")
 
@@ -64,9 +77,25 @@ def _target(name: str, address: str) -> tuple[str, str]:
     host, slash, rest = name.partition("/")
     path = rest if slash and ("." in host or ":" in host or host == "localhost") else name
     repository, _, tag = path.partition(":")
-    if not repository:
-        raise SettingsError(f"{name!r} is not an image name: it must be NAME:TAG or {address}/NAME:TAG")
+    if not _REPOSITORY.fullmatch(repository):
+        raise SettingsError(
+            f"{name!r} is not an image name: it must be NAME:TAG or {address}/NAME:TAG, and NAME has small letters, "
+            "digits, and . _ - / between them"
+        )
     return repository, tag or "latest"
+
+
+def _inside(folder: Path, dockerfile: str) -> str:
+    """Relative to the folder, which is all that the engine gets."""
+    path = Path(dockerfile).absolute()
+    if not (folder / dockerfile).is_file() and path.is_file() and path.is_relative_to(folder.absolute()):
+        return str(path.relative_to(folder.absolute()))
+    return dockerfile
+
+
+def _say(line: str) -> None:
+    """At once, also into a pipe."""
+    print(line, flush=True)
 
 
 def _run(host: str | None, work: Callable[[Engine], Awaitable[T]]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mimetypes
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -40,9 +41,13 @@ def endpoints(data: Path | None, as_json: bool, limit: int) -> None:
 def invoke(
     data: Path | None, name: str, file: Path, *, content_type: str | None, accept: str | None, variant: str | None
 ) -> None:
-    """The answer's body goes to stdout as it is, byte for byte."""
+    """The answer's body goes to stdout as it is, byte for byte. Without a content type the file's name tells it."""
     runtime = Api(data_dir(data)).client("sagemaker-runtime", read_timeout=_ANSWER_TIME, attempts=1)
-    asked = {"ContentType": content_type, "Accept": accept, "TargetVariant": variant}
+    asked = {
+        "ContentType": content_type or mimetypes.guess_type(file.name)[0],
+        "Accept": accept,
+        "TargetVariant": variant,
+    }
     try:
         with plain_errors():
             given = {member: value for member, value in asked.items() if value is not None}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from sagewright.app import state
 from sagewright.app.compose import open_store
@@ -20,6 +22,8 @@ from sagewright.store.kinds import image as kind
 from sagewright.store.resources import Query, SortBy, Store, Tx
 from sagewright.workloads.folder_images import add_folder_image, to_row
 from sagewright.workloads.workload import FolderImage
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}")
 
 
 def add(data: Path | None, folder: Path, name: str, entrypoint: str, requirements: Path | None) -> None:
@@ -37,6 +41,9 @@ def register(data: DataDir, folder: Path, name: str, entrypoint: str, requiremen
         )
     if requirements is not None and not requirements.is_file():
         raise SettingsError(f"there is no requirements file {requirements}")
+    name = name.removesuffix(":latest")
+    if not _NAME.fullmatch(name):
+        raise SettingsError(f"{name!r} is not an image name: use letters, digits and . _ - / : @, up to 255 of them")
     data.create()
     text = requirements.read_text() if requirements else ""
     image = add_folder_image(data.images, folder.expanduser(), name, words, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from sagewright.cli.server import data_dir
 from sagewright.core.errors import SettingsError
 from sagewright.store.kinds.training_job import TERMINAL
 
+Places = Mapping[str, tuple[int, int]]
+
+_WAITS = "Pending"
 _REASONS = 3  # failure reasons shown below the table, newest first
 
 
@@ -27,15 +31,17 @@ def jobs(data: Path | None, as_json: bool, limit: int) -> None:
             sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
             for summary in found["TrainingJobSummaries"]
         ]
+        places = in_line(sagemaker) if any(job["SecondaryStatus"] == _WAITS for job in described) else {}
         transformed = transforms.described(sagemaker, limit)
         steps = transforms.steps(api, transformed)
     if as_json:
-        print(json.dumps([_plain(job) for job in (*described, *transformed)], indent=2, default=str))
+        shown = [_plain(job) | _queued(job, places) for job in described] + [_plain(job) for job in transformed]
+        print(json.dumps(shown, indent=2, default=str))
         return
     if not described and not transformed:
         print("No jobs yet. `sagewright demo` makes one.")
         return
-    rows = [*map(_row, described), *(transforms.row(job, steps) for job in transformed)]
+    rows = [*(_row(job, places) for job in described), *(transforms.row(job, steps) for job in transformed)]
     headings = ("JOB", "STATUS", "CREATED", "TOOK", "STEP", "IMAGE")
     output.console().print(output.table(headings, rows, elastic=("STEP", "IMAGE")))
     failed = [("Training", job) for job in described] + [("Transform", job) for job in transformed]
@@ -85,8 +91,30 @@ def _details(job: dict[str, Any]) -> list[str]:
     return [*lines, *([f"  {job['FailureReason']}"] if job.get("FailureReason") else [])]
 
 
-def _row(job: dict[str, Any]) -> tuple[str, ...]:
+def in_line(sagemaker: Any) -> dict[str, tuple[int, int]]:
+    """Of each training job that waits for room: its place in the line, from 1, and how long that is."""
+    pages = sagemaker.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
+    listed = [job for page in pages for job in page["TrainingJobSummaries"] if job["SecondaryStatus"] == _WAITS]
+    listed.sort(key=lambda job: (job["CreationTime"], job["TrainingJobName"]))
+    return {job["TrainingJobName"]: (place, len(listed)) for place, job in enumerate(listed, start=1)}
+
+
+def _queued(job: dict[str, Any], places: Places) -> dict[str, Any]:
+    """What no answer of AWS has."""
+    place = places.get(job["TrainingJobName"])
+    return {"QueuePosition": place[0], "QueueLength": place[1]} if place else {}
+
+
+def _step(job: dict[str, Any], places: Places) -> str:
     last = (job.get("SecondaryStatusTransitions") or [{}])[-1]
+    message = str(last.get("StatusMessage", job["SecondaryStatus"]))
+    if place := places.get(job["TrainingJobName"]):
+        what, mark, why = message.partition(" - ")
+        return f"{what}, {place[0]} of {place[1]} in line{mark}{why}"
+    return message
+
+
+def _row(job: dict[str, Any], places: Places) -> tuple[str, ...]:
     running = job["TrainingJobStatus"] not in TERMINAL
     started, ended = job.get("TrainingStartTime"), job.get("TrainingEndTime")
     took = (ended or datetime.now(UTC)) - started if started and (ended or running) else None
@@ -95,7 +123,7 @@ def _row(job: dict[str, Any]) -> tuple[str, ...]:
         output.status_word(job["TrainingJobStatus"]),
         output.ago(job["CreationTime"]),
         output.duration(took.total_seconds() if took else None),
-        last.get("StatusMessage", job["SecondaryStatus"]) if running else _ending(job),
+        _step(job, places) if running else _ending(job),
         job["AlgorithmSpecification"]["TrainingImage"],
     )
 

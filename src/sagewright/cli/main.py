@@ -145,7 +145,9 @@ def invoke(
     name: Annotated[str, typer.Argument(help="Endpoint name.")],
     file: Annotated[Path, typer.Option("--file", "-i", help="The request's body; - reads standard input.")],
     *,
-    content_type: Annotated[str | None, typer.Option(help="What the body is, e.g. text/csv.")] = None,
+    content_type: Annotated[
+        str | None, typer.Option(help="What the body is, e.g. text/csv; from the file's name if not given.")
+    ] = None,
     accept: Annotated[str | None, typer.Option(help="What the answer should be, e.g. application/json.")] = None,
     variant: Annotated[str | None, typer.Option(help="Ask this production variant, whatever its weight.")] = None,
     data: Data = None,
@@ -186,7 +188,8 @@ def logs(
 
 @app.command()
 def build(
-    folder: Annotated[Path, typer.Argument(help="The folder with the Dockerfile.")],
+    *,
+    folder: Annotated[Path, typer.Argument(help="The folder with the Dockerfile.")] = Path(),
     tag: Annotated[str, typer.Option("--tag", "-t", help="The image's name: NAME or NAME:TAG.")],
     file: Annotated[str, typer.Option("--file", "-f", help="The Dockerfile, relative to the folder.")] = "Dockerfile",
     build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for an ARG of the Dockerfile.")] = None,

@@ -101,8 +101,8 @@ def describe(folder: DataDir, places: Places | None = None) -> tuple[bool | None
         return False, str(error), ""
     settings = state.load_settings(folder)
     if found.is_none:
-        name = registry_host(settings.account, settings.region)
-        return None, f"docker push {name}/NAME does not reach this server", "if you want that: sagewright setup docker"
+        found_out = f"docker push {registry_host(settings.account, settings.region)}/NAME does not reach this server"
+        return None, found_out, "if you want that: sagewright setup docker" if sys.platform == "linux" else ""
     if missing := found.lacks(places):
         return False, f"half set up: {missing}", "sagewright setup docker, or sagewright setup docker --undo"
     names = ", ".join(found.record.names)

@@ -7,6 +7,7 @@ Owns: the texts. Does not own: which end a job comes to (`training_steps`).
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 from datetime import timedelta
@@ -39,6 +40,21 @@ _WINDOWS: Final = (
     "A shell script in the image has Windows line ends (CRLF), which the shell takes for parts of words: convert it "
     "with `sed -i 's/\\r$//' SCRIPT`, and let git keep it so with a line `*.sh text eol=lf` in .gitattributes."
 )
+_BY_THE_ENGINE: Final = (  # in the container's log: the program was found, and the kernel would not start it
+    (
+        re.compile(r"^exec \S+: no such file or directory$"),
+        "The program's #! line names a program that is not in the image, or ends in CRLF, as on Windows; or the "
+        "program needs a loader that the image does not have.",
+    ),
+    (
+        re.compile(r"^exec \S+: exec format error$"),
+        "The program is built for another processor, or is a script without a #! line.",
+    ),
+)
+
+
+_PASSED_ON: Final = re.compile("CalledProcessError|ExecuteUserScriptError|Training Execution failed")
+"""In failure files that only say that another program failed: those of the training toolkit and of SDK v3's drivers."""
 
 
 def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
@@ -54,12 +70,14 @@ def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
 
 def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str], noticed: str = "") -> str:
     """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation.
+    A file that only says that another program failed is followed by the last log lines, where that one said why.
     `noticed` is what the backend saw about the image; it and the program's own words say more than the code does."""
     end = f", exit code: {exit_code}{signal_name(exit_code)}"
     start = "AlgorithmError: "
     room = LIMIT - len(start) - len(end)
     if told := failure_file.strip():
-        return start + head(told, room) + end
+        shown = head(told, room)
+        return start + shown + (last_lines(tail, room - len(shown)) if _PASSED_ON.search(told) else "") + end
     hint = head(noticed or own_words(tail) or HINTS.get(exit_code, _NO_WORDS), room)
     return start + hint + last_lines(tail, room - len(hint)) + end
 
@@ -70,6 +88,9 @@ def own_words(tail: Sequence[str]) -> str:
         return _WINDOWS
     if told := raised(tail):
         return f"{head(told, _TOLD)}."
+    for words, hint in _BY_THE_ENGINE:
+        if any(words.match(line.rstrip()) for line in tail):
+            return hint
     return _DISK if any("No space left on device" in line for line in tail) else ""
 
 

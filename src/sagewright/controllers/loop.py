@@ -31,6 +31,9 @@ T = TypeVar("T")
 SWEEP: Final = 60.0
 """Seconds between searches for workloads that belong to no row: rare on purpose, for they are very rare."""
 
+EVERYTHING: Final = timedelta(days=36_500)
+"""The horizon of the first pass: a clock that was set back must not make what is unfinished seem to be far away."""
+
 HINT_GAP: Final = 0.02
 """Seconds between two looks at one resource because of its backend's hints."""
 
@@ -95,9 +98,11 @@ class Loop:
         """Look at everything that is unfinished, again and again."""
         clock = asyncio.get_running_loop()
         swept = clock.time()
+        horizon = EVERYTHING
         while True:
             try:
-                unfinished = await self._reconciler.due(timedelta(seconds=self._settings.full_pass))
+                unfinished = await self._reconciler.due(horizon)
+                horizon = timedelta(seconds=self._settings.full_pass)
                 for key in unfinished:
                     if key not in self._failures:  # a key that pauses is in the queue with its pause
                         self._queue.add(key)

@@ -1,7 +1,7 @@
 """Training jobs that begin anew: spot interruptions and RetryStrategy. Pure.
 
-    an attempt is given up ─► its containers are stopped ─► logs to the end ─► everything of it removed ─► the next one
-      Interrupted | Restarting                                                                            Starting
+    an attempt is given up ─► its containers are stopped ─► logs to the end, checkpoints published
+      Interrupted | Restarting                               ─► everything of it removed ─► the next one   Starting
 
 Source: contract A.12; https://docs.aws.amazon.com/sagemaker/latest/dg/model-managed-spot-training.html;
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryStrategy.html: only an InternalServerError is
@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sagewright.controllers import training_hosts as hosts
+from sagewright.controllers import training_mirrors as mirrors
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import Action, Seen, Stop
 from sagewright.controllers.training_requests import Requests
@@ -80,6 +81,8 @@ def go_on(job: Job, seen: Seen, ask: Requests) -> tuple[TrainingStatus, tuple[Ac
             return status, tuple(Stop(job.backend, each) for each in live), "stops the attempt"
         if not hosts.drained(job, seen):
             return status, (), "waits for the attempt's last log lines"
+        if not mirrors.is_saved(job, seen):
+            return status, ask.save(job), "publishes the attempt's checkpoints"
         return replace(status, removing=True), ask.remove(job), "removes the attempt"
     if seen.workloads or seen.transfers or seen.folders:
         return status, ask.remove(job), "removes the attempt"

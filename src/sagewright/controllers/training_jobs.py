@@ -27,17 +27,19 @@ from typing import Any
 from sagewright.controllers import failure
 from sagewright.controllers import training_attempts as attempts
 from sagewright.controllers import training_hosts as hosts
+from sagewright.controllers import training_mirrors as mirrors
 from sagewright.controllers import training_pipes as pipes
+from sagewright.controllers import training_pools as pools
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import (
     Action,
     Decision,
     Problem,
-    Remove,
     Seen,
     Stop,
     Watch,
 )
+from sagewright.controllers.training_cleanup import CleanUp
 from sagewright.controllers.training_queue import JobQueue
 from sagewright.controllers.training_requests import Requests
 from sagewright.controllers.training_steps import Job
@@ -86,19 +88,24 @@ class TrainingController:
         queue: JobQueue | None = None,
     ) -> None:
         self._queue = queue or JobQueue()
+        self._pools = pools.WarmPools()
         self._workloads = workloads
         self._ask = Requests(workloads, surroundings)
         self._timing = timing or Timing()
+        self._clean_up = CleanUp(self._ask, self._timing.poll)
         self._new_id = new_id
 
     def load(self, tx: Tx, key: Key) -> tuple[Resource, Job] | None:
         self._queue.fill(tx)
+        self._pools.fill(tx)
         row = tx.find(key)
         if row is None:
             self._queue.release(key)
+            self._pools.forget(key)
             return None
         job = Job.of(row)
         self._queue.note(job)
+        self._pools.note(job)
         return row, job
 
     def watch(self, job: Job) -> Watch:
@@ -116,7 +123,11 @@ class TrainingController:
             workloads=dict.fromkeys(workloads, job.backend),
             backends=starting,
             log_streams=job.log_streams,
-            transfers=(*pipes.transfers(job), *(() if job.ran else (steps.stage_id(each) for each in workloads))),
+            transfers=(
+                *pipes.transfers(job),
+                *mirrors.transfers(job),
+                *(() if job.ran else (steps.stage_id(each) for each in workloads)),
+            ),
             metric_definitions=dict.fromkeys(workloads, job.metric_definitions),
             failure_files={each: steps.root(self._workloads, each) / "output" / "failure" for each in workloads},
         )
@@ -125,13 +136,13 @@ class TrainingController:
         stages = tuple(steps.stage_id(each) for each in job.workloads)
         return Watch(
             workloads=dict.fromkeys(job.workloads, job.backend),
-            transfers=(*stages, *pipes.transfers(job), steps.collect_id(job.workloads[0])),
-            folders={each: steps.own_folder(self._workloads, each) for each in job.workloads},
+            transfers=(*stages, *pipes.transfers(job), *mirrors.transfers(job), steps.collect_id(job.workloads[0])),
+            folders={each: steps.own_folder(self._workloads, each) for each in (*job.workloads, *job.caches)},
         )
 
     def decide(self, job: Job, seen: Seen, now: datetime) -> Decision:
         if job.resource.state in job_kind.TERMINAL:
-            return self._clean(job, seen, now)
+            return self._clean_up.decide(job, seen, self._pools.asked_for(job, now), now)
         if job.status.removing:
             return self._give_up(job, seen)
         if job.status.ending is not None:
@@ -144,13 +155,14 @@ class TrainingController:
             return self._enter(job, seen, now)
         if job.status.giving_up:
             return self._give_up(hosts.noted(job, seen), seen)
-        return pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
+        decision = pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
+        return mirrors.with_mirrors(decision, job, seen, self._workloads)
 
     def unreachable(self, job: Job, problems: Mapping[BackendName, Problem], now: datetime) -> Decision:
         """Wait and say for what. Give up when waiting is in vain, or has been too long."""
         problem = problems[job.backend]
         if job.resource.state in job_kind.TERMINAL:
-            return self._clean_alone(job, problem)
+            return self._clean_up.alone(job, problem)
         since = from_text(job.status.unreachable_since) if job.status.unreachable_since else now
         if not problem.installed and not job.ran:
             return self._finish(job, steps.failed(failure.of_missing_backend(problem.message)), now)
@@ -182,6 +194,7 @@ class TrainingController:
             self._new_id(job_kind.KIND, job.name, attempt, number) for number in range(1, len(job.hosts) + 1)
         )
         less = bounded(job.hosts, steps.machine(has)) if has else ""
+        pool = self._pools.claim(job)
         begun = now if job.status.transitions else min(job.resource.created_at, now)
         status = steps.enter(job.status, steps.STARTING, steps.STARTED_TEXT, begun)
         status = steps.enter(status, steps.STARTING, steps.PREPARING_TEXT, now, less)
@@ -197,12 +210,14 @@ class TrainingController:
             unreachable_since=None,
             log_epoch=attempts.log_epoch(job, now),
             interrupts_heard=job.spec.interrupts,
+            pool=pools.begun(job, pool, chosen[0]),
         )
         if job.spec.request.get("InputDataConfig"):
             status = steps.enter(status, steps.DOWNLOADING, steps.INPUT_TEXT, now)
         job = job.with_status(status)
         stages = tuple(self._ask.stage(job, each) for each in chosen)
-        return self._keep(job, status, f"begins as {', '.join(chosen)}", stages)
+        begins = self._keep(job, status, f"begins as {', '.join(chosen)}", stages)
+        return replace(begins, wakes=(pool[0],) if pool else ())
 
     def _go_on(self, job: Job, seen: Seen, now: datetime) -> Decision:
         if job.ran and job.status.unreachable_since is None:
@@ -330,7 +345,8 @@ class TrainingController:
         return self._finish(job.with_status(replace(job.status, written=state.written)), ending, now)
 
     def _finish(self, job: Job, ending: Mapping[str, Any], now: datetime) -> Decision:
-        status = steps.finish(job.status, ending, now)
+        status = pools.ended(job.with_status(steps.finish(job.status, ending, now)), now)
+        job = job.with_status(status)
         return Decision(
             status.to_row(),
             ending["state"],
@@ -344,31 +360,6 @@ class TrainingController:
         """Nothing of it runs any more: who waits may look again."""
         self._queue.release(job.resource.key)
         return self._queue.waiting()
-
-    def _clean(self, job: Job, seen: Seen, now: datetime) -> Decision:
-        if seen.workloads or seen.transfers or seen.folders:
-            return Decision(actions=self._ask.remove(job), wake_in=self._timing.poll, note="cleans up")
-        if job.spec.delete_requested:
-            return self._forget(job, now)
-        if job.status.cleaned:
-            return Decision(note="settled")
-        return Decision(replace(job.status, cleaned=True).to_row(), job.resource.state, note="is cleaned up")
-
-    def _clean_alone(self, job: Job, problem: Problem) -> Decision:
-        """Without the backend: wait for it, unless it was taken off this machine, and its containers with it."""
-        if problem.installed:
-            return Decision(wake_in=self._timing.poll, note="cannot clean up: the backend does not answer")
-        folders = tuple(each for each in self._ask.remove(job) if not isinstance(each, Remove))
-        return Decision(
-            replace(job.status, cleaned=True).to_row(), job.resource.state, folders, wake_in=NOW, note="is cleaned up"
-        )
-
-    def _forget(self, job: Job, now: datetime) -> Decision:
-        """Not within the second of the creation: a new job of this name would share the log stream's name."""
-        free = job.resource.created_at.replace(microsecond=0) + timedelta(seconds=1)
-        if now < free:
-            return Decision(wake_in=free - now, note="is deleted in a moment")
-        return Decision(forget=True, note="is deleted")
 
     # -- what the steps ask for ----------------------------------------------
 

@@ -16,12 +16,14 @@ from pathlib import Path
 
 from sagewright.controllers import training_steps as steps
 from sagewright.controllers.controller import Action, ForgetTransfers, HandOver, Remove, StartTransfer, Submit
+from sagewright.controllers.training_mirrors import last_passes
 from sagewright.controllers.training_steps import Job
 from sagewright.core.ids import WorkloadId
 from sagewright.store.kinds import training_job as kind
-from sagewright.workloads import container
+from sagewright.workloads import container, warm
 from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.channels import channel_inputs
+from sagewright.workloads.mirrors import mirrors
 from sagewright.workloads.transfer import CollectOutputs, StageInputs
 
 
@@ -42,9 +44,11 @@ class Requests:
             region=key.region,
             root=steps.root(self._workloads, workload),
             files=container.training_files(request, host),
-            folders=container.training_folders(request, host),
+            folders=(*container.training_folders(request, host), *(warm.folders() if job.status.pool else ())),
             channels=channel_inputs(request, host),
             layered=job.status.layered,
+            mirrors=mirrors(request),
+            beside=(self._cache(job, workload),) if job.status.pool else (),
         )
         return StartTransfer(transfer)
 
@@ -52,8 +56,19 @@ class Requests:
         """Of all hosts, into the same archives (contract A.9)."""
         key = job.resource.key
         first, *others = (steps.root(self._workloads, each) for each in job.workloads)
+        passes = last_passes(job, self._workloads)
         transfer = CollectOutputs(
-            steps.collect_id(job.workloads[0]), key.account, key.region, first, job.archives, tuple(others)
+            steps.collect_id(job.workloads[0]), key.account, key.region, first, job.archives, tuple(others), passes
+        )
+        return (*(HandOver(job.backend, each) for each in job.workloads), StartTransfer(transfer))
+
+    def save(self, job: Job) -> tuple[Action, ...]:
+        """What an attempt that ends before its job does leaves to the next one: its checkpoints."""
+        key = job.resource.key
+        first, *others = (steps.root(self._workloads, each) for each in job.workloads)
+        passes = last_passes(job, self._workloads)
+        transfer = CollectOutputs(
+            steps.save_id(job.workloads[0]), key.account, key.region, first, {}, tuple(others), passes
         )
         return (*(HandOver(job.backend, each) for each in job.workloads), StartTransfer(transfer))
 
@@ -73,12 +88,26 @@ class Requests:
             peers=job.peers,
             layered=[each.channel for each in channels if not each.pipe],
         )
+        if job.status.pool:
+            made = warm.with_cache(made, self._cache(job, workload))
         return Submit(job.backend, made, job.log_streams[workload])
 
     def remove(self, job: Job) -> tuple[Action, ...]:
         removes = tuple(Remove(job.backend, each) for each in job.workloads)
-        return (*removes, *(self._forget(job, each) for each in job.workloads))
+        caches = (ForgetTransfers((), steps.own_folder(self._workloads, each)) for each in job.caches)
+        return (*removes, *(self._forget(job, each) for each in job.workloads), *caches)
+
+    def _cache(self, job: Job, workload: WorkloadId) -> Path:
+        """The host's share of the warm pool's cache."""
+        cache: str = (job.status.pool or {})["cache"]
+        return self._workloads / cache / job.host(workload).name
 
     def _forget(self, job: Job, workload: WorkloadId) -> ForgetTransfers:
-        ids = (steps.stage_id(workload), steps.feed_id(workload), steps.collect_id(workload))
+        ids = (
+            steps.stage_id(workload),
+            steps.feed_id(workload),
+            steps.mirror_id(workload),
+            steps.save_id(workload),
+            steps.collect_id(workload),
+        )
         return ForgetTransfers(ids, steps.own_folder(self._workloads, workload))

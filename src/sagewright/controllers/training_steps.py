@@ -107,6 +107,18 @@ class Job:
         return bool(self.spec.request.get("EnableManagedSpotTraining"))
 
     @property
+    def has_pool(self) -> bool:
+        """It has ended, and its warm pool waits for another job."""
+        return (self.status.pool or {}).get("status") == kind.POOL_AVAILABLE
+
+    @property
+    def caches(self) -> tuple[WorkloadId, ...]:
+        """The folder of the warm pool's cache, named like a workload's, once it is this job's to remove."""
+        pool = self.status.pool or {}
+        over = self.resource.state in kind.TERMINAL and pool.get("status") == kind.POOL_TERMINATED
+        return (WorkloadId(pool["cache"]),) if over else ()
+
+    @property
     def max_wait(self) -> timedelta | None:
         """Of a spot job: how long it may take altogether."""
         seconds = self.spec.request.get("StoppingCondition", {}).get("MaxWaitTimeInSeconds")
@@ -158,6 +170,14 @@ def collect_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.collect")
 
 
+def save_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.save")
+
+
+def mirror_id(workload: WorkloadId) -> TransferId:
+    return TransferId(f"{workload}.mirror")
+
+
 def feed_id(workload: WorkloadId) -> TransferId:
     return TransferId(f"{workload}.feed")
 
@@ -206,6 +226,14 @@ def finish(status: TrainingStatus, ending: Mapping[str, Any], now: datetime) -> 
         failure_reason=ending.get("failure_reason"),
         unreachable_since=None,
     )
+
+
+def note(status: TrainingStatus, message: str, now: datetime) -> TrainingStatus:
+    """Something more of a job that has ended: another transition of the same status."""
+    last = status.transitions[-1]
+    moment = max(to_text(now), last["StartTime"])
+    told = {**_entry(last["Status"], moment, message), "EndTime": moment}
+    return replace(status, transitions=(*status.transitions, told))
 
 
 def completed() -> dict[str, Any]:

@@ -16,9 +16,9 @@ from typing import Final
 from sagewright.core.errors import BlobError
 from sagewright.wire.messages import FileSpan
 
-PIECE: Final = 1024 * 1024
-"""Bytes for one system call; other connections have their turn between two."""
-_AHEAD: Final = 8 * PIECE  # bytes that the kernel is told we shall want
+PIECE: Final = 2 * 1024 * 1024
+"""Bytes for one system call, about a millisecond; other connections have their turn between two."""
+_AHEAD: Final = 4 * PIECE  # bytes that the kernel is told we shall want
 _LOOK: Final = 1.0  # seconds between looks whether the connection was closed by our own side
 _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)
 SUPPORTED: Final = _NO_WAIT is not None

@@ -25,6 +25,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from sagewright.core.errors import SettingsError
+from sagewright.gateway.addresses import AddressChanges
 from sagewright.gateway.asgi import Application, AsgiApp
 from sagewright.gateway.authority import Authority
 from sagewright.gateway.clients import bridge_addresses, is_loopback, parse_networks
@@ -38,7 +39,7 @@ from sagewright.settings import Settings
 DRAIN_LIMIT: Final = 8.0  # seconds for requests under way; the supervisor kills after ten
 _FLUSH_LIMIT: Final = 1.0  # seconds for the last bytes to reach their clients
 _BACKLOG: Final = 2048
-_BRIDGES: Final = 5.0  # seconds between looks for container bridges
+_BRIDGES: Final = 5.0  # seconds between looks for container bridges, where the kernel tells of none
 _log = logging.getLogger("sagewright.gateway")
 
 
@@ -145,15 +146,22 @@ class _Bridges:
         self._servers: dict[str, asyncio.Server] = {}
 
     async def follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._wanted:
-            present = set(bridge_addresses())
-            for gone in self._servers.keys() - present:
-                self._servers.pop(gone).close()
-            for address in present - self._servers.keys():
-                with contextlib.suppress(OSError):  # another program has that port there: its containers go without
-                    listener = _listen(address, self._port)
-                    self._servers[address] = await loop.create_server(self._protocol, sock=listener, backlog=_BACKLOG)
-            await asyncio.sleep(_BRIDGES)
+        changes = AddressChanges(loop)
+        try:
+            while self._wanted:
+                await self._look(loop)
+                await changes.wait(_BRIDGES)
+        finally:
+            changes.close()
+
+    async def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        present = set(bridge_addresses())
+        for gone in self._servers.keys() - present:
+            self._servers.pop(gone).close()
+        for address in present - self._servers.keys():
+            with contextlib.suppress(OSError):  # another program has that port there: its containers go without
+                listener = _listen(address, self._port)
+                self._servers[address] = await loop.create_server(self._protocol, sock=listener, backlog=_BACKLOG)
 
     def close(self) -> None:
         self._wanted = False

@@ -14,7 +14,7 @@ worst content that nobody names, which `objects.sweep` finds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -100,23 +100,7 @@ class ContentWriter:
 
     def publish(self, work: Callable[[Tx], T]) -> T:
         """Run `work`, which names this content in a row, as one write transaction. Leaves nothing when that fails."""
-        self.make_durable()
-        outcome: list[T] = []
-
-        def noted(tx: Tx) -> T:
-            outcome.append(work(tx))
-            return outcome[0]
-
-        try:
-            result = self._store.write(noted)
-        except BaseException:
-            # Was the row committed although we were told otherwise (a database server lost just then)? Then the
-            # content must stay. Whoever cannot be asked leaves it to the sweep.
-            if outcome:
-                self._named = self._is_named()
-            raise
-        self._named = True
-        return result
+        return publish_together(self._store, [self], work)
 
     def cancel(self) -> None:
         """Leave no trace. Does nothing once a row names the content. Safe to call again."""
@@ -129,11 +113,39 @@ class ContentWriter:
             self._blob = self._blobs.open_write(content_path(self.content_id))
         return self._blob
 
+    def note_named(self, *, sure: bool) -> None:
+        """A row names it now; unless `sure`, only if the store says so, or cannot be asked."""
+        self._named = sure or self._is_named()
+
     def _is_named(self) -> bool:
         try:
             return bool(self._store.read(lambda tx: object_rows.named(tx, [self.content_id])))
         except StoreError:
             return True
+
+
+def publish_together(store: Store, contents: Sequence[ContentWriter], work: Callable[[Tx], T]) -> T:
+    """Run `work`, which names all of these in rows, as one write transaction. Leaves nothing when that fails."""
+    for content in contents:
+        content.make_durable()
+    outcome: list[T] = []
+
+    def noted(tx: Tx) -> T:
+        outcome.append(work(tx))
+        return outcome[0]
+
+    try:
+        result = store.write(noted)
+    except BaseException:
+        # Were the rows committed although we were told otherwise (a database server lost just then)? Then the
+        # contents must stay. Whoever cannot be asked leaves them to the sweep.
+        if outcome:
+            for content in contents:
+                content.note_named(sure=False)
+        raise
+    for content in contents:
+        content.note_named(sure=True)
+    return result
 
 
 def remove_contents(blobs: BlobStore, released: Iterable[str]) -> None:

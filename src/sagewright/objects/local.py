@@ -6,7 +6,9 @@ Owns: listing, reading and writing objects in one process with the rows and file
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from sagewright.blobs.base import BlobStore
 from sagewright.core.clock import Clock, SystemClock
 from sagewright.core.errors import BlobNotFound, NotFound, TransferError
 from sagewright.core.ids import Account
-from sagewright.objects.content import ContentWriter, content_path, remove_contents
+from sagewright.objects.content import ContentWriter, content_path, publish_together, remove_contents
 from sagewright.objects.names import MAX_KEY
 from sagewright.store import object_rows
 from sagewright.store.object_rows import Bucket, ObjectRow
@@ -25,6 +27,10 @@ from sagewright.store.resources import Store, Tx
 PAGE: Final = 1000
 ATTEMPTS: Final = 8
 """How often `open` looks again when the object was replaced between row and file."""
+
+TOGETHER: Final = 1800.0
+"""Seconds that the objects of one batch may wait for each other, then those that are written are published. It is well
+below the age at which content that no row names is swept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,14 @@ class LocalObjects:
         content = ContentWriter(self._store, self._blobs)
         return ObjectWriter(content, self._blobs, self._clock, (bucket, key), content_type)
 
+    def batch(self) -> ObjectBatch:
+        """Objects that are to appear together."""
+        return ObjectBatch(self, self._store, self._blobs)
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Deleting what is not there is success. Raises NotFound when the bucket is not there."""
+        remove_contents(self._blobs, self._store.write(lambda tx: _removed(tx, bucket, key)))
+
     def _open(self, bucket: str, key: str) -> BinaryIO:
         _, row = self._store.read(lambda tx: (_existing(tx, bucket), object_rows.find(tx, bucket, key)[1]))
         if row is None:
@@ -91,7 +105,7 @@ class ObjectWriter:
     def __init__(
         self, content: ContentWriter, blobs: BlobStore, clock: Clock, name: tuple[str, str], content_type: str
     ) -> None:
-        self._content = content
+        self.content = content
         self._blobs = blobs
         self._clock = clock
         self._bucket, self._key = name
@@ -100,26 +114,99 @@ class ObjectWriter:
 
     def write(self, data: bytes) -> None:
         """Raises BlobStoreFull."""
-        self._content.write(data)
+        self.content.write(data)
 
     def commit(self) -> None:
         """Publish: from now on this is the object. Raises NotFound when the bucket was deleted meanwhile."""
-        content = self._content
-        etag, attributes = content.md5.hex(), {"headers": {"ContentType": self._content_type}}
-        row = ObjectRow(self._key, content.content_id, content.size, etag, self._clock.now(), attributes)
-        released = content.publish(lambda tx: _placed(tx, self._bucket, row))
-        self.etag = etag
+        released = self.content.publish(self.place())
         remove_contents(self._blobs, released)
+
+    def place(self) -> Callable[[Tx], list[str]]:
+        """What names it; answers with the content that it takes the place of."""
+        self.etag = self.content.md5.hex()
+        attributes = {"headers": {"ContentType": self._content_type}}
+        content = self.content
+        row = ObjectRow(self._key, content.content_id, content.size, self.etag, self._clock.now(), attributes)
+        return lambda tx: _placed(tx, self._bucket, row)
 
     def cancel(self) -> None:
         """Leave nothing. Safe to call again, and after `commit` (then it does nothing)."""
-        self._content.cancel()
+        self.content.cancel()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.cancel()
+
+
+class ObjectBatch:
+    """Objects that appear in one step, at `publish`, or never. Safe to write from several threads."""
+
+    def __init__(self, objects: LocalObjects, store: Store, blobs: BlobStore) -> None:
+        self._objects = objects
+        self._store = store
+        self._blobs = blobs
+        self._lock = threading.Lock()
+        self._held: list[ObjectWriter] = []
+        self._since = 0.0
+
+    def put_stream(self, bucket: str, key: str, content_type: str = "binary/octet-stream") -> BatchedWriter:
+        """Once committed it is durable, and no object yet."""
+        return BatchedWriter(self._objects.put_stream(bucket, key, content_type), self._hold)
+
+    def publish(self) -> None:
+        """Raises NotFound when a bucket was deleted meanwhile; then none of them appears."""
+        with self._lock:
+            self._publish()
+
+    def cancel(self) -> None:
+        """Leave nothing of what was not published. Safe to call again."""
+        with self._lock:
+            for each in self._held:
+                each.cancel()
+            self._held.clear()
+
+    def _hold(self, writer: ObjectWriter) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if not self._held:
+                self._since = now
+            self._held.append(writer)
+            if now - self._since > TOGETHER:
+                self._publish()
+
+    def _publish(self) -> None:
+        places = [each.place() for each in self._held]
+        contents = [each.content for each in self._held]
+        released = publish_together(self._store, contents, lambda tx: [gone for place in places for gone in place(tx)])
+        self._held.clear()
+        remove_contents(self._blobs, released)
+
+
+class BatchedWriter:
+    """One object of a batch being written."""
+
+    def __init__(self, writer: ObjectWriter, hold: Callable[[ObjectWriter], None]) -> None:
+        self._writer = writer
+        self._hold = hold
+        self._held = False
+
+    def write(self, data: bytes) -> None:
+        """Raises BlobStoreFull."""
+        self._writer.write(data)
+
+    def commit(self) -> None:
+        self._writer.content.make_durable()
+        self._held = True
+        self._hold(self._writer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if not self._held:
+            self._writer.cancel()
 
 
 def _page(bucket: str, prefix: str, after: str, tx: Tx) -> object_rows.ListPage:
@@ -129,6 +216,12 @@ def _page(bucket: str, prefix: str, after: str, tx: Tx) -> object_rows.ListPage:
 def _placed(tx: Tx, bucket: str, row: ObjectRow) -> list[str]:
     found = _existing(tx, bucket)
     return object_rows.put(tx, found, row, old=object_rows.get(tx, found, row.key))
+
+
+def _removed(tx: Tx, bucket: str, key: str) -> list[str]:
+    found = _existing(tx, bucket)
+    row = object_rows.get(tx, found, key)
+    return object_rows.remove(tx, found, [row]) if row else []
 
 
 def _existing(tx: Tx, bucket: str) -> Bucket:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sagewright.core.errors import NotFound, TransferError
 from sagewright.staging.plan import ChannelPlan, plan_channel, plan_files, sharded
 from sagewright.staging.source import ObjectStore, StoredObject, split_uri
-from sagewright.workloads.transfer import ChannelInput, StageInputs
+from sagewright.workloads.transfer import ChannelInput, Mirror, StageInputs
 
 LARGEST_MANIFEST: Final = 256 << 20  # bytes; it is read as a whole
 _FORM: Final = '[{"prefix": "s3://BUCKET/FOLDER/"}, "FILE", "FILE", …]'
@@ -47,6 +47,14 @@ def listed_objects(
         return bucket, objects.list(bucket, key)
     bucket, wanted, found = _listed(channel, transfer, objects)
     return bucket, (found[each] for each in wanted)
+
+
+def plan_restore(mirror: Mirror, objects: ObjectStore) -> ChannelPlan:
+    """What is in S3 of a folder that is mirrored; nothing is no error. Raises TransferError for a key that cannot be a
+    file, NotFound when there is no bucket."""
+    bucket, prefix = split_uri(mirror.s3_uri)
+    folder = f"{prefix}/" if prefix else ""
+    return plan_channel(mirror.folder, bucket, folder, objects.list(bucket, folder))
 
 
 def _plan_manifest(channel: ChannelInput, transfer: StageInputs, objects: ObjectStore) -> ChannelPlan:

@@ -1,9 +1,10 @@
 """Collecting outputs: folders of an ended workload straight into objects (container contract A.9).
 
-    folder of each host ─► merged, sorted ─┬─► tar members ─► gzip ─► object writer ─► commit
-                                           └─► CompressionType NONE: every file an object
+    folder of each host ─► merged, sorted ─┬─► tar members ─► gzip ─► object writer ─┬─► published together
+                                           └─► CompressionType NONE: every file      ┘
 
-Both folders are packed at the same time; nothing is kept in memory or written twice. Owns: what an archive holds.
+Both folders are packed at the same time; nothing is kept in memory or written twice. What is written is durable, but
+nobody's until all of it is: a collection that fails, or is cut off, has changed nothing. Owns: what an archive holds.
 Does not own: where it goes (the transfer says so), the compressor (`packing`), when it is done (`transfers`).
 
 Symbolic links are stored as links and never followed, so that nothing outside the folder gets into the archive;
@@ -24,7 +25,7 @@ from sagewright.core.errors import TransferError
 from sagewright.core.ids import Account
 from sagewright.staging.meter import Meter
 from sagewright.staging.packing import PIECE, packed
-from sagewright.staging.source import ObjectStore, split_uri
+from sagewright.staging.source import ObjectBatch, ObjectStore, split_uri
 from sagewright.workloads.transfer import CollectOutputs
 
 _ARCHIVE_TYPE: Final = "application/x-tar"
@@ -43,9 +44,15 @@ def collect(transfer: CollectOutputs, objects: ObjectStore, meter: Meter) -> tup
         _check_bucket(uri, transfer.account, objects)
     if not wanted:
         return ()
-    with ThreadPoolExecutor(len(wanted), "pack") as packers:
-        running = [packers.submit(_store, found, uri, objects, meter) for uri, found in wanted]
-        return tuple(written for each in running if (written := each.result()))
+    batch = objects.batch()
+    try:
+        with ThreadPoolExecutor(len(wanted), "pack") as packers:
+            running = [packers.submit(_store, found, uri, batch, meter) for uri, found in wanted]
+        written = tuple(made for each in running if (made := each.result()))
+        batch.publish()
+        return written
+    finally:
+        batch.cancel()
 
 
 def _check_bucket(uri: str, account: Account, objects: ObjectStore) -> None:
@@ -100,7 +107,7 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[Path, str]]:
                 yield from _walk(entry.path, f"{name}/")
 
 
-def _store(members: Members, uri: str, objects: ObjectStore, meter: Meter) -> str | None:
+def _store(members: Members, uri: str, objects: ObjectBatch, meter: Meter) -> str | None:
     if uri.endswith("/"):
         return _store_files(members, uri, objects, meter)
     bucket, key = split_uri(uri)
@@ -115,7 +122,7 @@ def _store(members: Members, uri: str, objects: ObjectStore, meter: Meter) -> st
     return uri
 
 
-def _store_files(members: Members, uri: str, objects: ObjectStore, meter: Meter) -> str | None:
+def _store_files(members: Members, uri: str, objects: ObjectBatch, meter: Meter) -> str | None:
     """Objects cannot be links, so a link is refused by name; a folder is there by what is in it."""
     bucket, prefix = split_uri(uri)
     files = [(path, name) for path, name in members if path.is_symlink() or not path.is_dir()]

@@ -38,6 +38,19 @@ class ObjectWriter(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+class ObjectBatch(Protocol):
+    """Objects that appear together. A writer's `commit` makes one durable, `publish` makes all of them objects, in one
+    step or not at all."""
+
+    def put_stream(self, bucket: str, key: str, content_type: str) -> ObjectWriter: ...
+
+    def publish(self) -> None: ...
+
+    def cancel(self) -> None:
+        """Leave nothing of what was not published. Safe to call again."""
+        ...
+
+
 class ObjectStore(Protocol):
     """Reads and writes objects without HTTP. Synchronous: staging runs in threads.
 
@@ -55,6 +68,12 @@ class ObjectStore(Protocol):
         ...
 
     def put_stream(self, bucket: str, key: str, content_type: str) -> ObjectWriter: ...
+
+    def batch(self) -> ObjectBatch: ...
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Deleting an object that is not there is success."""
+        ...
 
 
 def split_uri(uri: str) -> tuple[str, str]:

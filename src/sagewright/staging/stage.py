@@ -24,9 +24,12 @@ from typing import Final
 
 from sagewright.core.errors import NotFound, TransferError
 from sagewright.staging import disk
-from sagewright.staging.channels import plan_input
+from sagewright.staging.channels import plan_input, plan_restore
 from sagewright.staging.meter import Meter
-from sagewright.staging.pipes import RECORD, record_pipes
+from sagewright.staging.mirror import RECORD as MIRRORS
+from sagewright.staging.mirror import record_restored
+from sagewright.staging.pipes import RECORD as PIPES
+from sagewright.staging.pipes import record_pipes
 from sagewright.staging.plan import ChannelPlan
 from sagewright.staging.source import ObjectStore, StoredObject
 from sagewright.workloads import layers
@@ -43,15 +46,24 @@ def stage(transfer: StageInputs, objects: ObjectStore, meter: Meter, trash: Path
     root = transfer.root
     partial = root.with_name(f"{root.name}.partial")
     disk.make_folder(root.parent, CLOSED)
-    for leftover in (partial, root, root.with_name(RECORD), *layers.folders(root)):
+    for leftover in (partial, root, root.with_name(PIPES), root.with_name(MIRRORS), *layers.folders(root)):
         disk.set_aside(leftover, trash)
     plans = [(each.channel, plan_input(each, transfer, objects)) for each in transfer.channels if not each.pipe]
-    meter.total = sum(plan.size for _, plan in plans)
+    restored = [(each.folder, plan_restore(each, objects)) for each in transfer.mirrors if each.restore]
+    meter.total = sum(plan.size for _, plan in (*plans, *restored))
     _build_tree(transfer, partial)
     for channel, plan in plans:
         folder = _make_layers(root, channel) if transfer.layered else partial / "input" / "data" / channel
         _fill_channel(plan, folder, objects, meter, link=transfer.layered)
     record_pipes(transfer, objects, partial / "input" / "data", meter)
+    for name, plan in restored:
+        _fill_channel(plan, partial / name, objects, meter, link=False)
+        _open_all(plan, partial / name)
+    record_restored(partial, transfer.mirrors, root)
+    for folder in transfer.beside:
+        disk.make_folder(folder.parent, CLOSED)
+        disk.make_folder(folder, OPEN)
+        disk.keep_access(folder)
     meter.check()
     partial.rename(root)
 
@@ -103,6 +115,14 @@ def _fill_channel(plan: ChannelPlan, folder: Path, objects: ObjectStore, meter: 
             each.cancel()
         for each in done:
             each.result()
+
+
+def _open_all(plan: ChannelPlan, folder: Path) -> None:
+    """What was restored is the program's to change, whoever it runs as."""
+    for name in plan.folders:
+        (folder / name).chmod(OPEN)
+    for name in plan.files:
+        (folder / name).chmod(0o666)
 
 
 def _bring(each: StoredObject, target: str, bucket: str, objects: ObjectStore, meter: Meter, *, link: bool) -> None:

@@ -30,12 +30,14 @@ from sagewright.staging import disk
 from sagewright.staging.collect import collect
 from sagewright.staging.feeds import Feeds
 from sagewright.staging.meter import Cancelled, Meter
+from sagewright.staging.mirroring import Mirrors
 from sagewright.staging.models import TRASH, ModelFolders
 from sagewright.staging.source import ObjectStore
 from sagewright.staging.stage import stage
 from sagewright.workloads.transfer import (
     CollectOutputs,
     FeedPipes,
+    MirrorFolders,
     RunTransform,
     StageInputs,
     StageModel,
@@ -75,6 +77,7 @@ class LocalTransfers:
         self._boot = _boot_id()
         self._models = ModelFolders(self._boot)
         self._feeds = Feeds(self._markers)
+        self._mirrors = Mirrors(objects)
         self._threads = ThreadPoolExecutor(parallel, "transfer")
         self._transform = transform
         self._transforms = ThreadPoolExecutor(_TRANSFORMS, "transform")
@@ -89,6 +92,9 @@ class LocalTransfers:
         if isinstance(transfer, FeedPipes):
             self._feed(transfer)
             return
+        if isinstance(transfer, MirrorFolders):
+            self._mirrors.start(transfer)
+            return
         with self._lock:
             entry = self._entries.get(transfer.id)
             if entry and (entry.ended is None or entry.ended.phase is TransferPhase.DONE):
@@ -101,7 +107,7 @@ class LocalTransfers:
 
     def observe(self, ids: Collection[TransferId]) -> Mapping[TransferId, TransferState]:
         with self._lock:
-            found = {each: self._state(each) or self._feeds.state(each) for each in ids}
+            found = {each: self._state(each) or self._feeds.state(each) or self._mirrors.state(each) for each in ids}
         return {each: state for each, state in found.items() if state is not None}
 
     def forget(self, ids: Collection[TransferId], root: Path) -> None:
@@ -128,6 +134,7 @@ class LocalTransfers:
         with self._lock:
             for entry in self._entries.values():
                 entry.meter.cancel()
+        self._mirrors.close()
         self._threads.shutdown(cancel_futures=True)
         self._transforms.shutdown(cancel_futures=True)
         self._cleaner.shutdown(cancel_futures=True)
@@ -174,6 +181,8 @@ class LocalTransfers:
                     self._clean(self._trash)
                 return self._done(transfer.id, meter, transfer.root)
             case CollectOutputs():
+                for each in transfer.mirrors:
+                    self._mirrors.finish(each, meter)
                 return self._done(transfer.id, meter, None, collect(transfer, self._objects, meter))
             case RunTransform():
                 if self._transform is None:
@@ -212,6 +221,7 @@ class LocalTransfers:
             self._await(entry)
         for each in ids:
             self._feeds.end(each)
+            self._mirrors.end(each)
         when_ended()
         with self._lock:
             for each in ids:

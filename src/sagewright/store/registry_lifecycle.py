@@ -77,9 +77,9 @@ def parse_policy(text: str) -> tuple[Rule, ...]:
     return tuple(found)
 
 
-def expired(rules: Sequence[Rule], images: Sequence[Image], now: datetime) -> set[str]:
-    """Digests of the images that must go."""
-    gone: set[str] = set()
+def expiring(rules: Sequence[Rule], images: Sequence[Image], now: datetime) -> dict[str, int]:
+    """Digests of the images that must go, each with the priority of the rule that says so."""
+    gone: dict[str, int] = {}
     taken: set[str] = set()  # met by an earlier rule
     for rule in rules:
         met = sorted((image for image in images if rule.meets(image)), key=lambda image: image.pushed_at, reverse=True)
@@ -87,7 +87,7 @@ def expired(rules: Sequence[Rule], images: Sequence[Image], now: datetime) -> se
             out = met[rule.count :]
         else:
             out = [image for image in met if now - image.pushed_at > timedelta(days=rule.days)]
-        gone |= {image.digest for image in out} - taken
+        gone |= {image.digest: rule.priority for image in out if image.digest not in taken}
         taken |= {image.digest for image in met}
     return gone
 
@@ -97,7 +97,7 @@ def carry_out(tx: Tx, account: str, now: datetime) -> int:
     count = 0
     for repository in rows.list_repositories(tx, account, limit=_ALL):
         if text := repository.settings.get(POLICY):
-            gone = expired(parse_policy(text), _images(tx, repository), now)
+            gone = expiring(parse_policy(text), images_of(tx, repository), now)
             for digest in gone:
                 rows.remove_manifest(tx, repository, digest)
             count += len(gone)
@@ -105,7 +105,7 @@ def carry_out(tx: Tx, account: str, now: datetime) -> int:
     return count
 
 
-def _images(tx: Tx, repository: Repository) -> list[Image]:
+def images_of(tx: Tx, repository: Repository) -> list[Image]:
     """Those that can expire: not the ones that an index lists."""
     manifests = rows.list_manifests(tx, repository)
     tags: dict[str, list[str]] = {}

@@ -11,7 +11,6 @@ Does not own: the channels' data (`staging`), how a workload is run (`backends`)
 from __future__ import annotations
 
 import json
-import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -22,11 +21,11 @@ from sagewright.workloads import clients
 from sagewright.workloads.hosts import Host, host_resources, hosts_of, seen_by
 from sagewright.workloads.instances import Machine
 from sagewright.workloads.layers import layered_mounts
+from sagewright.workloads.mirrors import mirror_mounts, mirrors
 from sagewright.workloads.workload import ImageRef, Mount, Workload
 
 ML: Final = "/opt/ml"
 STOP_GRACE: Final = timedelta(seconds=120)
-CHECKPOINTS: Final = "/opt/ml/checkpoints"
 METRICS: Final = "/opt/ml/output/metrics/sagemaker"
 TENSORS: Final = "/opt/ml/output/tensors/"
 
@@ -63,9 +62,7 @@ def training_folders(request: Request, host: Host | None = None) -> tuple[str, .
     folders = ["input/config", "input/data", "model", "output", "output/data", METRICS.removeprefix(f"{ML}/")]
     own = seen_by(request, host) if host else request
     folders += [f"input/data/{name}" for name in _channel_names(own) if not is_pipe(own, name)]
-    if request.get("CheckpointConfig"):
-        folders.append(_checkpoint_folder(request))
-    return tuple(folders)
+    return (*folders, *(each.folder for each in mirrors(request)))
 
 
 def is_pipe(request: Request, channel: str) -> bool:
@@ -134,7 +131,7 @@ def training_workload(
         env=training_environment(request, arn=arn, region=region, gpus=resources.gpus, platform=platform),
         mounts=(
             Mount(root, ML),
-            *_checkpoint_mount(request, root),
+            *mirror_mounts(request, root),
             *layered_mounts(request, root, layered),
             *clients.bundle_mounts({} if request.get("EnableNetworkIsolation") else platform or {}),
         ),
@@ -194,27 +191,6 @@ def _interface(request: Request) -> str:
 
 def _channel_names(request: Request) -> list[str]:
     return [channel["ChannelName"] for channel in request.get("InputDataConfig") or ()]
-
-
-def _checkpoint_path(request: Request) -> str:
-    return posixpath.normpath((request.get("CheckpointConfig") or {}).get("LocalPath") or CHECKPOINTS)
-
-
-def _checkpoint_folder(request: Request) -> str:
-    """Under /opt/ml at its own place; elsewhere in `checkpoints`, from where it is mounted."""
-    path = _checkpoint_path(request)
-    return posixpath.relpath(path, ML) if _is_in_ml(path) else "checkpoints"
-
-
-def _checkpoint_mount(request: Request, root: Path) -> tuple[Mount, ...]:
-    path = _checkpoint_path(request)
-    if not request.get("CheckpointConfig") or _is_in_ml(path):
-        return ()
-    return (Mount(root / "checkpoints", path),)
-
-
-def _is_in_ml(path: str) -> bool:
-    return path == ML or path.startswith(f"{ML}/")
 
 
 def _json(content: object) -> bytes:

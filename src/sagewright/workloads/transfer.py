@@ -48,11 +48,27 @@ class ChannelInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Mirror:
+    """A folder of a workload that is kept the same in S3 while it runs (container contract A.10).
+
+    `folder` is relative to the root; the file `a/b` in it is the object `s3_uri`/a/b. `restore`: what is there already
+    is staged first. `growing`: files are appended to, so that one that is never still is worth having as it is.
+    """
+
+    folder: str
+    s3_uri: str
+    restore: bool = False
+    growing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StageInputs:
     """Make `root` (it becomes /opt/ml) ready: the folder tree, `files`, and every channel's objects.
 
     `layered`: channels cost no bytes. Their files are hard links to the stored objects, in folders beside `root` (see
     `workloads.layers`), and have to be mounted over it. Else they are copies in `root` itself.
+
+    `beside` are folders elsewhere that are made if they are missing, and else left as they are.
 
     `files` maps a path relative to `root` to its content. Done means all of it is there; a transfer that was
     cut off leaves nothing that a later one would trust.
@@ -66,6 +82,22 @@ class StageInputs:
     folders: tuple[str, ...]
     channels: tuple[ChannelInput, ...]
     layered: bool = False
+    mirrors: tuple[Mirror, ...] = ()
+    beside: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorFolders:
+    """Keep the folders of a staged `root` the same in S3, until it is forgotten. It never ends by itself, and is to be
+    started again when its process died: what was published is on record beside the root.
+
+    A file is published once it has been still for a moment, whole or not at all; one that is deleted is deleted in S3
+    as well. What others put there is left alone, and not fetched. A pass that fails is tried again.
+    """
+
+    id: TransferId
+    root: Path
+    mirrors: tuple[Mirror, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +108,8 @@ class CollectOutputs:
     `archives` maps a folder relative to `root` to the S3 URI to write; one that ends in `/` takes every file by itself
     (CompressionType NONE). `peers` are the roots of the job's other hosts: what they wrote is merged in, and where two
     wrote the same name, the last one wins.
+    `mirrors` are ended with a last pass, before anything is archived. With those alone it is what an interrupted
+    attempt needs before the next one is staged.
     """
 
     id: TransferId
@@ -84,6 +118,7 @@ class CollectOutputs:
     root: Path
     archives: Mapping[str, str]
     peers: tuple[Path, ...] = ()
+    mirrors: tuple[MirrorFolders, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +169,7 @@ class FeedPipes:
     root: Path
 
 
-Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel | RunTransform | FeedPipes
+Transfer: TypeAlias = StageInputs | CollectOutputs | StageModel | RunTransform | FeedPipes | MirrorFolders
 
 
 class TransferPhase(StrEnum):

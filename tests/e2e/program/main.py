@@ -143,7 +143,8 @@ def pipe(parameters: dict) -> int:
                     time.sleep(pause)
             told[path.name] = [size, digest.hexdigest()]
             print(f"read {path.name}: {size} bytes", flush=True)
-    (BASE / "model/read.json").write_text(json.dumps(told))
+    host = json.loads((BASE / "input/config/resourceconfig.json").read_text())["current_host"]
+    (BASE / f"model/read-{host}.json").write_text(json.dumps(told))
     return 0
 
 

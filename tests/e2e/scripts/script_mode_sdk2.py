@@ -17,7 +17,7 @@ data = session.upload_data(os.fspath(folder / "data"), key_prefix="script-mode/d
 estimator = Estimator(
     image,
     sagemaker.get_execution_role(),
-    1,
+    int(os.environ.get("HOSTS", "1")),
     "ml.m5.large",
     entry_point="train.py",
     source_dir=os.fspath(folder / "source"),

@@ -1,6 +1,6 @@
 """What a data scientist has: an unmodified SDK v3 script. Prints JSON as its last line, for the test.
 
-train_sdk3.py IMAGE FOLDER basic|driver NAME: FOLDER has `source` and `data`.
+train_sdk3.py IMAGE FOLDER basic|driver NAME: FOLDER has `source` and `data`. HOSTS is how many there are to be.
 """
 
 import json
@@ -34,7 +34,7 @@ trainer = ModelTrainer(
     source_code=SourceCode(
         source_dir=os.fspath(folder / "source"), entry_script="train.py", requirements="requirements.txt"
     ),
-    compute=Compute(instance_type="ml.m5.large", instance_count=1),
+    compute=Compute(instance_type="ml.m5.large", instance_count=int(os.environ.get("HOSTS", "1"))),
     hyperparameters={"depth": 3, "name": name},
     distributed=OwnDriver() if how == "driver" else None,
     role=get_execution_role(),

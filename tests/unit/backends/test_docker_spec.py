@@ -75,6 +75,33 @@ class TestConfiguration:
         assert "Ulimits" not in cdi
         assert "DeviceRequests" not in config()["HostConfig"]
 
+    def test_another_host_of_the_job_gets_other_gpus(self) -> None:
+        work = replace(WORK, resources=Resources(gpus=2, first_gpu=2))
+        facts = replace(FACTS, gpus=4, gpu_runtime="nvidia")
+        assert config(work, facts=facts)["HostConfig"]["DeviceRequests"] == [
+            {"Driver": "nvidia", "DeviceIDs": ["2", "3"], "Capabilities": [["gpu"]]}
+        ]
+        spec.reject(work, facts)
+        with pytest.raises(
+            WorkloadRejected, match="4 GPUs or other accelerators are asked for, and this machine has 3"
+        ):
+            spec.reject(work, replace(facts, gpus=3))
+
+    @pytest.mark.parametrize("isolated", [True, False])
+    def test_hosts_of_a_job_are_in_its_network_under_their_names(self, isolated: bool) -> None:
+        peers = {"algo-1": WorkloadId("first"), "algo-2": WorkloadId("second")}
+        work = replace(WORK, hostname="algo-2", peers=peers, network_isolation=isolated)
+        made = config(work)
+        assert made["HostConfig"]["NetworkMode"] == "first-hosts"
+        assert made["NetworkingConfig"] == {"EndpointsConfig": {"first-hosts": {"Aliases": ["algo-2"]}}}
+        assert made["HostConfig"].get("Dns") == (["127.0.0.1"] if isolated else None)
+        assert ("ExtraHosts" in made["HostConfig"]) is not isolated
+        network = spec.shared_network(work, "it")
+        assert network is not None
+        assert (network["Name"], network["Internal"]) == ("first-hosts", isolated)
+        assert network["Labels"] == {spec.INSTALLATION: "it"}
+        assert spec.shared_network(WORK, "it") is None
+
     @pytest.mark.parametrize(
         ("gpus", "runtime", "wanted", "words"),
         [

@@ -131,6 +131,17 @@ def test_what_was_not_asked_for_is_not_sent(server: Canned, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("name", "kind"), [("x.csv", "text/csv"), ("x.json", "application/json"), ("x.png", "image/png")]
+)
+def test_the_name_of_the_file_tells_what_it_is(server: Canned, tmp_path: Path, name: str, kind: str) -> None:
+    server.says(PATH, Answer(200, b""))
+    (tmp_path / name).write_bytes(b"")
+    invoke(tmp_path / name)
+    invoke(tmp_path / name, content_type="text/plain")
+    assert [headers["content-type"] for _, headers, _ in server.seen] == [kind, "text/plain"]
+
+
+@pytest.mark.parametrize(
     ("answer", "words"),
     [
         (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagewright.controllers import failure
+from sagewright.controllers import endpoint_failures, failure
 from sagewright.core.ids import WorkloadId
 from sagewright.workloads.observation import ExitCause, Observation, Phase
 
@@ -94,3 +94,51 @@ def test_windows_line_endings_are_recognised_in_what_shells_say(line: str) -> No
 @pytest.mark.parametrize("line", ["epoch 1: 50%\r100%\r", "C:\\runs: not found", "no such file: x"])
 def test_other_lines_are_not_taken_for_windows_line_endings(line: str) -> None:
     assert "CRLF" not in failure.of_algorithm(127, "", [line])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Traceback …\nsubprocess.CalledProcessError: Command 'train.py' returned non-zero exit status 1.",
+        'ExecuteUserScriptError:\nExitCode 1\nErrorMessage ""',
+    ],
+)
+def test_a_failure_file_that_only_passes_a_failure_on_is_followed_by_the_end_of_the_log(told: str) -> None:
+    reason = failure.of_algorithm(1, told, ["ValueError: no such column"])
+    assert reason == f"AlgorithmError: {told} Last log lines:\nValueError: no such column, exit code: 1"
+    own = failure.of_algorithm(1, "the rate must be positive", ["ValueError: no such column"])
+    assert own == "AlgorithmError: the rate must be positive, exit code: 1"
+
+
+TRACEBACK = (
+    "epoch 1",
+    "Traceback (most recent call last):",
+    '  File "/app/app.py", line 4, in <module>',
+    "    open('/opt/ml/model/digits.joblib')",
+    "\x1b[31mFileNotFoundError\x1b[0m: [Errno 2] No such file or directory: '/opt/ml/model/digits.joblib'",
+)
+CAUSE = "FileNotFoundError: [Errno 2] No such file or directory: '/opt/ml/model/digits.joblib' (app.py, line 4)."
+
+
+def test_an_exception_comes_before_what_the_exit_code_means_and_loses_its_colours() -> None:
+    text = failure.of_exit(ended(126), "", TRACEBACK)
+    assert text.startswith(f"AlgorithmError: {CAUSE} Last log lines:\nepoch 1\n")
+    assert "\x1b" not in text
+    assert failure.of_exit(ended(1), "my own words", TRACEBACK) == "AlgorithmError: my own words, exit code: 1"
+
+
+def test_an_exception_of_a_server_is_told_before_its_last_lines() -> None:
+    text = endpoint_failures.of_start("primary", "v", endpoint_failures.exit_cause(ended(1)), TRACEBACK)
+    assert "exit code 1. It must keep running and serve GET /ping. " + CAUSE + " Last log lines:" in text
+
+
+def test_a_shell_that_reads_windows_line_ends_is_told_of() -> None:
+    text = failure.of_exit(ended(2), "", ["run.sh: 3: set: Illegal option -\r"])
+    assert text.startswith("AlgorithmError: A shell script in the image has Windows line ends (CRLF)")
+
+
+def test_a_long_exception_leaves_room_for_what_led_to_it() -> None:
+    text = failure.of_exit(ended(1), "", [*TRACEBACK[:-1], "ValueError: " + "x" * 5000])
+    assert len(text) <= 1024
+    assert "Last log lines" in text
+    assert text.endswith(", exit code: 1")

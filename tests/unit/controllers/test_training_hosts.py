@@ -85,6 +85,10 @@ def decide(asked: Job, seen: Seen, at: datetime) -> Any:
 def test_every_host_gets_an_id_and_its_own_folder_before_anything_is_started() -> None:
     decision = decide(three(TrainingStatus(), IN_PROGRESS, "train"), Seen(capabilities={DOCKER: READY}), after(1))
     assert decision.status["workloads"] == list(WORKLOADS)
+    assert decision.status["transitions"][1]["StatusMessage"] == (
+        "Preparing the instances for training - "
+        "3 x ml.m5.large have 6 vCPUs and 24 GiB, this machine gives 4 vCPUs and 15.2 GiB"
+    )
     assert kinds(decision) == [StartTransfer] * 3
     stages = [each.transfer for each in decision.actions]
     assert all(isinstance(each, StageInputs) for each in stages)

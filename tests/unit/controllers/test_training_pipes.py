@@ -97,3 +97,13 @@ def test_the_end_forgets_the_feeder() -> None:
     assert set(controller().watch(done).transfers) >= {FEED, stage_id(WORKLOAD)}
     decision = controller().decide(done, fed(given.seen()), after(30))
     assert any(isinstance(action, ForgetTransfers) and FEED in action.ids for action in decision.actions)
+
+
+def test_a_killed_feeder_is_an_internal_error_and_may_be_retried() -> None:
+    algorithm = {"TrainingImage": "mine:latest", "TrainingInputMode": "Pipe"}
+    retries = {"RetryStrategy": {"MaximumRetryAttempts": 1}, "AlgorithmSpecification": algorithm}
+    job = given.job(given.spec("job", "train", **retries), given.training())
+    killed = fed(given.seen(running()), TransferPhase.FAILED, "InternalServerError: killed")
+    decision = controller().decide(job, killed, after(20))
+    assert decision.state == IN_PROGRESS
+    assert given.last(decision)["Status"] == "Restarting"

@@ -28,8 +28,8 @@ from suites.virtual_time import run
 HAS = Capabilities(DOCKER, available=True, cpus=4, memory=20 << 30)  # 19 GiB of it for jobs
 
 
-def job(name: str, second: int, instance: str = "ml.m5.large", **status: Any) -> Job:
-    wanted = spec(name, ResourceConfig={"InstanceType": instance, "InstanceCount": 1})
+def job(name: str, second: int, instance: str = "ml.m5.large", hosts: int = 1, **status: Any) -> Job:
+    wanted = spec(name, ResourceConfig={"InstanceType": instance, "InstanceCount": hosts})
     made = row(wanted, TrainingStatus(**status))
     return Job.of(replace(made, key=job_key(name), created_at=T0 + timedelta(seconds=second)))
 
@@ -63,6 +63,27 @@ def test_a_job_larger_than_the_machine_gets_the_machine() -> None:
     queue = JobQueue()
     assert queue.enter(job("a", 1, "ml.m5.24xlarge"), HAS) == ""
     assert queue.enter(job("b", 2, "ml.m5.24xlarge"), HAS)
+
+
+def test_a_job_begins_once_all_its_hosts_fit() -> None:
+    queue = JobQueue()
+    assert queue.enter(job("a", 1), HAS) == ""
+    two = job("b", 2, hosts=2)
+    assert queue.enter(two, HAS) == "2 x ml.m5.large have 16.0 GiB of memory, and 11.0 of 19.0 GiB are free"
+    assert queue.enter(job("c", 3, "ml.t3.medium"), HAS) == "jobs that were created earlier come first"
+    queue.release(job_key("a"))
+    assert queue.enter(two, HAS) == ""
+    assert queue.enter(job("c", 3), HAS) == "ml.m5.large has 8.0 GiB of memory, and 3.0 of 19.0 GiB are free"
+
+
+def test_every_host_counts_and_one_job_of_more_hosts_than_that_runs_alone() -> None:
+    queue = JobQueue()
+    has = replace(HAS, memory=0)  # not known, so that only the number counts: 8
+    assert queue.enter(job("a", 1, hosts=20), has) == ""
+    assert queue.enter(job("b", 2), has) == "at most 8 run at once"
+    queue.release(job_key("a"))
+    assert queue.enter(job("b", 2, hosts=7), has) == ""
+    assert queue.enter(job("c", 3, hosts=2), has) == "at most 8 run at once"
 
 
 def test_a_number_that_was_set_counts_alone() -> None:

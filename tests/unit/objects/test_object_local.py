@@ -45,6 +45,58 @@ async def test_without_a_commit_nothing_is_left(s3: S3, local: LocalObjects) -> 
     assert await s3.bytes_of("bucket", "k") == b""
 
 
+async def test_a_batch_appears_in_one_step(s3: S3, local: LocalObjects) -> None:
+    await s3("PutObject", Bucket="bucket", Key="old", Body=b"old")
+    batch = local.batch()
+    for key, body in (("old", b"new"), ("other", b"")):
+        with batch.put_stream("bucket", key, "text/plain") as writer:
+            writer.write(body)
+            writer.commit()
+    assert await s3.bytes_of("bucket", "old") == b"old"
+    assert (await s3("ListObjectsV2", Bucket="bucket"))["KeyCount"] == 1
+    batch.publish()
+    batch.cancel()
+    assert [await s3.bytes_of("bucket", key) for key in ("old", "other")] == [b"new", b""]
+    assert len(s3.files()) == 2, "what was replaced is gone"
+
+
+async def test_a_batch_that_is_cancelled_or_cannot_be_published_leaves_nothing(s3: S3, local: LocalObjects) -> None:
+    await s3("CreateBucket", Bucket="short-lived")
+    batch = local.batch()
+    for bucket in ("bucket", "short-lived"):
+        with batch.put_stream(bucket, "k") as writer:
+            writer.write(b"written")
+            writer.commit()
+    with batch.put_stream("bucket", "half") as writer:
+        writer.write(b"not committed")
+    await s3("DeleteBucket", Bucket="short-lived")
+    with pytest.raises(NotFound):
+        batch.publish()
+    batch.cancel()
+    assert ((await s3("ListObjectsV2", Bucket="bucket"))["KeyCount"], s3.files()) == (0, [])
+
+
+async def test_a_batch_does_not_wait_until_it_is_swept(
+    s3: S3, local: LocalObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sagewright.objects.local.TOGETHER", -1.0)
+    batch = local.batch()
+    with batch.put_stream("bucket", "k") as writer:
+        writer.write(b"published at once")
+        writer.commit()
+    batch.cancel()
+    assert await s3.bytes_of("bucket", "k") == b"published at once"
+
+
+async def test_deleting(s3: S3, local: LocalObjects) -> None:
+    await s3("PutObject", Bucket="bucket", Key="k", Body=b"1")
+    local.delete("bucket", "k")
+    local.delete("bucket", "k")
+    assert ((await s3("ListObjectsV2", Bucket="bucket"))["KeyCount"], s3.files()) == (0, [])
+    with pytest.raises(NotFound):
+        local.delete("none", "k")
+
+
 async def test_lists_give_the_files(s3: S3, local: LocalObjects) -> None:
     for key in ("in/1", "in/2", "in", "inside", "other"):
         await s3("PutObject", Bucket="bucket", Key=key, Body=key.encode())

@@ -43,8 +43,12 @@ def test_spot_training_is_taken_and_shown(call: Call) -> None:
             "does not go with EnableNetworkIsolation",
         ),
         (
-            {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "KeepAlivePeriodInSeconds": 60}},
-            "KeepAlivePeriodInSeconds (a warm pool) is not supported",
+            {
+                "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "KeepAlivePeriodInSeconds": 60},
+                "EnableManagedSpotTraining": True,
+                "StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60},
+            },
+            "does not go with EnableManagedSpotTraining",
         ),
         ({"StoppingCondition": {"MaxRuntimeInSeconds": 28 * 86400 + 1}}, "28 days"),
     ],
@@ -71,6 +75,7 @@ def test_a_running_job_is_updated(call: Call, store: Database) -> None:
         ("Completed Completed", {"RemoteDebugConfig": {"EnableRemoteDebug": True}}, "has ended"),
         ("InProgress Training", {"RemoteDebugConfig": {"EnableRemoteDebug": True}}, "EnableNetworkIsolation"),
         ("Completed Completed", {"ResourceConfig": {"KeepAlivePeriodInSeconds": 60}}, "has no warm pool"),
+        ("InProgress Training", {"ResourceConfig": {"KeepAlivePeriodInSeconds": 60}}, "without a warm pool"),
     ],
 )
 def test_what_cannot_be_changed_is_said(
@@ -82,3 +87,29 @@ def test_what_cannot_be_changed_is_said(
     with pytest.raises(ApiFault, match="ValidationException") as caught:
         call(SAGEMAKER, "UpdateTrainingJob", TrainingJobName="job", **changes)
     assert words in caught.value.message
+
+
+def pooled(call: Call, store: Database, **pool: Any) -> None:
+    config = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1, "KeepAlivePeriodInSeconds": 60}
+    call(SAGEMAKER, "CreateTrainingJob", **request(ResourceConfig=config))
+    set_state(store, "job", "Completed", secondary="Completed", pool={"cache": "c", "from": None, **pool})
+
+
+def test_a_job_with_a_warm_pool_shows_it(call: Call, store: Database) -> None:
+    pooled(call, store, status="Reused", retained=7, reused_by="next")
+    wanted = {"Status": "Reused", "ResourceRetainedBillableTimeInSeconds": 7, "ReusedByJob": "next"}
+    assert call(SAGEMAKER, "DescribeTrainingJob", TrainingJobName="job")["WarmPoolStatus"] == wanted
+    (listed,) = call(SAGEMAKER, "ListTrainingJobs", WarmPoolStatusEquals="Reused")["TrainingJobSummaries"]
+    assert listed["WarmPoolStatus"] == wanted
+    assert call(SAGEMAKER, "ListTrainingJobs", WarmPoolStatusEquals="Available")["TrainingJobSummaries"] == []
+
+
+def test_a_warm_pool_that_waits_is_changed_and_keeps_its_job(call: Call, store: Database) -> None:
+    pooled(call, store, status="Available", since="2026-01-02T03:04:05.000000Z")
+    with pytest.raises(ApiFault, match="ResourceInUse"):
+        call(SAGEMAKER, "DeleteTrainingJob", TrainingJobName="job")
+    for seconds in (600, 0):
+        config = {"KeepAlivePeriodInSeconds": seconds}
+        call(SAGEMAKER, "UpdateTrainingJob", TrainingJobName="job", ResourceConfig=config)
+        shown = call(SAGEMAKER, "DescribeTrainingJob", TrainingJobName="job")["ResourceConfig"]
+        assert shown["KeepAlivePeriodInSeconds"] == seconds

@@ -111,8 +111,13 @@ def test_a_name_is_taken_once(call: Call) -> None:
         ),
         ({"InputDataConfig": [{**channel(), "CompressionType": "Gzip"}]}, "needs Pipe input mode"),
         ({"InputDataConfig": [{"ChannelName": "x", "DataSource": {"FileSystemDataSource": {}}}]}, "Put the data into"),
-        ({"CheckpointConfig": {"S3Uri": "s3://bucket/c"}}, "CheckpointConfig is not supported"),
-        ({"TensorBoardOutputConfig": {"S3OutputPath": "s3://bucket/t"}}, "TensorBoardOutputConfig is not supported"),
+        ({"CheckpointConfig": {"S3Uri": "s3://none/c"}}, "The bucket of CheckpointConfig.S3Uri 's3://none/c' does"),
+        (
+            {"CheckpointConfig": {"S3Uri": "s3://bucket/c", "LocalPath": "/opt/ml/input/x"}},
+            "not the program's own",
+        ),
+        ({"CheckpointConfig": {"S3Uri": "s3://bucket/c", "LocalPath": "/opt/ml/"}}, "'/opt/ml/' holds more than that"),
+        ({"TensorBoardOutputConfig": {"S3OutputPath": "s3://none/t"}}, "TensorBoardOutputConfig.S3OutputPath"),
         ({"EnableManagedSpotTraining": True}, "needs StoppingCondition.MaxWaitTimeInSeconds"),
         ({"OutputDataConfig": {"S3OutputPath": "s3://none/x"}}, "aws s3 mb s3://none"),
         ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 0}}, "at least 1"),
@@ -161,6 +166,30 @@ def test_a_folder_image_is_frozen_into_the_job(call: Call, store: Database) -> N
         call(SAGEMAKER, "CreateTrainingJob", **request(f"job{number}", AlgorithmSpecification=algorithm))
         key = kind.key("000000000000", "us-east-1", f"job{number}")  # type: ignore[arg-type]
         assert store.read(lambda tx, key=key: tx.get(key)).spec["image"] == {"name": name, "folder": folder}
+
+
+@pytest.mark.parametrize(
+    ("image", "digest"),
+    [
+        ({"name": "x", "folder": {"digest": "sha256:1"}}, "sha256:1"),
+        ({"name": "x", "folder": None, "own": "x@sha256:2"}, "sha256:2"),
+        ({"name": "x", "folder": None}, "sha256:3"),
+    ],
+)
+def test_the_first_step_says_the_images_digest(call: Call, store: Database, image: dict[str, Any], digest: str) -> None:
+    call(SAGEMAKER, "CreateTrainingJob", **request())
+    key = kind.key("000000000000", "us-east-1", "job")  # type: ignore[arg-type]
+    store.write(lambda tx: tx.update_spec(row := tx.get(key), {**row.spec, "image": image}, now=NOW))
+    steps = [
+        {"Status": "Starting", "StartTime": to_text(NOW), "StatusMessage": "Starting the training job"},
+        {"Status": "Downloading", "StartTime": to_text(NOW), "StatusMessage": "Downloading input data"},
+    ]
+    set_state(store, "job", "InProgress", transitions=steps, image_digest="sha256:3")
+    shown = call(SAGEMAKER, "DescribeTrainingJob", TrainingJobName="job")["SecondaryStatusTransitions"]
+    assert [each["StatusMessage"] for each in shown] == [
+        f"Starting the training job - image {digest}",
+        "Downloading input data",
+    ]
 
 
 def test_stopping_is_a_wish_that_can_be_repeated(call: Call, store: Database) -> None:

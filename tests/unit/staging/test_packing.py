@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sagewright.core.errors import BlobStoreFull
 from sagewright.workloads.transfer import CollectOutputs, TransferPhase
+from suites.plain_objects import PlainWriter
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -78,6 +80,22 @@ async def test_without_compression_every_file_is_an_object(bench: Bench) -> None
     assert (done.phase, done.written) == (DONE, ("s3://b/out/model",))
     assert sorted(bench.objects.keys("b")) == ["out/model/code/a.py", "out/model/w.bin"]
     assert bench.objects.read("b", "out/model/w.bin") == b"w" * (3 << 20)
+
+
+async def test_outputs_are_published_together_or_not_at_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = hosts(bench)
+    for number in range(5):
+        (first / "model" / f"{number}.bin").write_bytes(b"w" * 1000)
+    original, count = PlainWriter.write, iter(range(100))
+
+    def full_at_last(writer: PlainWriter, data: bytes) -> None:
+        if next(count) == 4:
+            raise BlobStoreFull("no space")
+        original(writer, data)
+
+    monkeypatch.setattr(PlainWriter, "write", full_at_last)
+    failed = await bench.ended(plain(bench))
+    assert (failed.phase, bench.objects.keys("b"), bench.objects.leftovers()) == (FAILED, [], 0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from sagewright.core.image_manifests import OCI_INDEX
 from sagewright.store import registry_lifecycle, registry_push, registry_rows
 from sagewright.store.db import Database
-from sagewright.store.registry_lifecycle import Image, PolicyUnreadable, expired, parse_policy
+from sagewright.store.registry_lifecycle import Image, PolicyUnreadable, expiring, parse_policy
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -32,7 +32,7 @@ def image(name: str, days_old: int, *tags: str) -> Image:
 
 
 def gone(text: str, *images: Image) -> set[str]:
-    return expired(parse_policy(text), images, NOW)
+    return set(expiring(parse_policy(text), images, NOW))
 
 
 def test_more_than_a_count_leaves_the_newest() -> None:

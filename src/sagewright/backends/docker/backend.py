@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from sagewright.backends.docker import place, seen, spec
+from sagewright.backends.docker import place, seen, spec, volumes
 from sagewright.backends.docker.engine import Engine, EngineRefused
 from sagewright.backends.docker.follow import Look, follow
 from sagewright.backends.docker.hints import Hints
@@ -146,6 +145,7 @@ class DockerBackend:
             if container:
                 await self._engine.delete(container["Id"])
                 self._looks.pop(container["Id"], None)
+                await hand_over(self._engine, self._installation, container)
             await self._networks.leave(container)
             if timer := self._kills.pop(workload, None):
                 await _cancel(timer)
@@ -174,11 +174,13 @@ class DockerBackend:
         return self._hints.follow()
 
     async def hand_over(self, workload: WorkloadId) -> None:
-        if os.geteuid() != 0:
-            await hand_over(self._engine, self._installation, lambda: self._find(workload))
+        with suppress(BackendUnavailable):  # then it is done at the latest when the container is removed
+            if found := await self._find(workload):
+                await hand_over(self._engine, self._installation, found)
 
     async def sweep(self) -> None:
-        await self._engine.prune_volumes(self._label)
+        await volumes.delete_unused(self._engine, self._label)
+        await self._layers.sweep()
 
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]

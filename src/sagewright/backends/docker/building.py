@@ -11,6 +11,7 @@ import contextlib
 import os
 import tarfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -22,6 +23,8 @@ from sagewright.backends.docker.ignoring import Ignored
 from sagewright.backends.docker.images import ImageProblem, OwnRegistry, find_image
 
 _CHUNK: Final = 1 << 16
+_MIB: Final = 1 << 20
+_PROGRESS: Final = 2.0  # seconds between two lines about a push
 Report = Callable[[str], None]
 
 
@@ -42,8 +45,19 @@ async def build(
                 if text := str(step.get("stream") or step.get("status") or "").rstrip():
                     report(text)
     except EngineRefused as refused:
-        raise ImageProblem(f"The image {name} was not built: {refused.message.rstrip('.')}.") from refused
+        words = refused.message.rstrip(".")
+        raise ImageProblem(
+            f"The image {name} was not built: {words}. {_hint(words, name, folder)}".rstrip()
+        ) from refused
     return made
+
+
+async def must_be_there(engine: Engine, name: str) -> None:
+    """Raises ImageProblem when the engine has no such image."""
+    if await find_image(engine, name) is None:
+        raise ImageProblem(
+            f"There is no image {name} in the local engine. Build it first: `sagewright build DIR -t {name}`."
+        )
 
 
 async def push(engine: Engine, name: str, target: str, registry: OwnRegistry, report: Report) -> str:
@@ -51,10 +65,7 @@ async def push(engine: Engine, name: str, target: str, registry: OwnRegistry, re
 
     Raises ImageProblem, BackendUnavailable.
     """
-    if await find_image(engine, name) is None:
-        raise ImageProblem(
-            f"There is no image {name} in the local engine. Build it first: `sagewright build DIR -t {name}`."
-        )
+    await must_be_there(engine, name)
     repository, _, tag = target.rpartition(":")
     there, digest = f"{registry.address}/{repository}", ""
     try:
@@ -71,11 +82,37 @@ async def push(engine: Engine, name: str, target: str, registry: OwnRegistry, re
 
 
 class _Layers:
-    """What is worth a line: a layer that is there now."""
+    """What is worth a line: a layer that is there now, and every few seconds how far all of them are."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, tuple[int, int]] = {}
+        self._said = time.monotonic()
 
     def after(self, step: Mapping[str, Any]) -> str:
         layer, status = str(step.get("id") or ""), str(step.get("status") or "")
-        return f"{layer}: {status}" if layer and status in ("Pushed", "Layer already exists") else ""
+        if layer and status in ("Pushed", "Layer already exists"):
+            return f"{layer}: {status}"
+        detail = step.get("progressDetail") or {}
+        if status == "Pushing" and detail.get("total"):
+            self._sent[layer] = min(int(detail.get("current") or 0), int(detail["total"])), int(detail["total"])
+            if time.monotonic() - self._said > _PROGRESS:
+                self._said = time.monotonic()
+                done, total = (sum(each) // _MIB for each in zip(*self._sent.values(), strict=True))
+                return f"pushing: {done} of {total} MiB"
+        return ""
+
+
+def _hint(words: str, name: str, folder: Path) -> str:
+    low = words.lower()
+    if "buildkit" in low:
+        return f"This is the classic builder. Use `docker build -t {name} {folder}`, then `sagewright push {name}`."
+    if any(mark in low for mark in ("no such host", "dial tcp", "i/o timeout", "connection refused")):
+        return (
+            "The base image is not in the engine, and its registry cannot be reached from here: load or build it first."
+        )
+    if "pull access denied" in low or "manifest unknown" in low:
+        return "Check the name after FROM; a private image needs `docker login` and `docker pull` first."
+    return ""
 
 
 async def _context(folder: Path, ignored: Ignored) -> AsyncIterator[bytes]:

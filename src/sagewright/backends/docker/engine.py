@@ -60,7 +60,7 @@ class Engine:
     async def facts(self) -> Facts:
         """What this engine is. Asked once, and again after an outage."""
         if self._facts is None:
-            with _allow():
+            with allow():
                 async with self._answers() as client:
                     version, info = await client.version(), await client.system.info()
             self._facts = facts_of(version, info, local=place.is_local(client.docker_host, self.host))
@@ -68,7 +68,7 @@ class Engine:
 
     async def info(self) -> Json:
         """The engine's own description of itself and of its machine."""
-        with _allow():
+        with allow():
             async with self._answers() as client:
                 found: Json = await client.system.info()
         return found
@@ -80,7 +80,7 @@ class Engine:
 
     async def ping(self) -> None:
         """Raises BackendUnavailable; about a millisecond, where asking for the facts can take many."""
-        with _allow():
+        with allow():
             async with self._answers() as client:
                 await client.version()
 
@@ -98,7 +98,7 @@ class Engine:
 
     async def kill(self, container: str, signal: str) -> None:
         """Success also when there is nothing left to signal."""
-        with _allow(404, 409):
+        with allow(404, 409):
             async with self._answers() as client:
                 await client.containers.container(container).kill(signal=signal, timeout=_patience())
 
@@ -118,7 +118,7 @@ class Engine:
 
     async def inspect(self, container: str) -> Json | None:
         found: Json | None = None
-        with _allow(404):
+        with allow(404):
             async with self._answers() as client:
                 found = await client.containers.container(container).show()
         return found
@@ -126,7 +126,7 @@ class Engine:
     async def stats(self, container: str) -> Json | None:
         """Counters now and a second before; None when it is gone."""
         found: Sequence[Json] = ()
-        with _allow(404, 409):
+        with allow(404, 409):
             async with self._answers() as client:
                 found = await client.containers.container(container).stats(stream=False)
         return found[0] if found else None
@@ -138,7 +138,7 @@ class Engine:
 
     async def containers(self, label: str) -> list[Json]:
         """All containers with this label, the ended ones too."""
-        with _allow():
+        with allow():
             async with self._answers() as client:
                 found = await client.containers.list(all=True, filters=json.dumps({"label": [label]}))
         return [{name: container[name] for name in ("Id", "Names", "State", "Labels")} for container in found]
@@ -158,12 +158,6 @@ class Engine:
                 return None
             raise
 
-    async def prune_volumes(self, label: str) -> None:
-        """Remove the volumes without a name that have this label and that no container has."""
-        with _allow(404, 409):
-            async with self._answers() as client:
-                await client.volumes.prune(filters={"label": [label]})
-
     # -- networks ------------------------------------------------------------
 
     async def ensure_network(self, config: Json) -> None:
@@ -173,19 +167,19 @@ class Engine:
         except EngineRefused as refused:
             if refused.status != 404:
                 raise
-            with _allow(409):  # somebody else was faster
+            with allow(409):  # somebody else was faster
                 async with self._answers() as client:
                     await client.networks.create(dict(config))
 
     async def delete_network(self, name: str) -> None:
         """Unless there is none, or a container is in it."""
-        with _allow(403, 404, 409):
+        with allow(403, 404, 409):
             async with self._answers() as client:
                 await (await client.networks.get(name)).delete()
 
     async def networks(self, label: str) -> list[str]:
         """The names of all networks with this label."""
-        with _allow():
+        with allow():
             async with self._answers() as client:
                 found = await client.networks.list(filters={"label": [label]})
         return [network["Name"] for network in found]
@@ -216,7 +210,7 @@ class Engine:
                 yield step
 
     async def delete_image(self, name: str) -> None:
-        with _allow(404, 409):
+        with allow(404, 409):
             async with self._answers() as client:
                 await client.images.delete(name, force=True)
 
@@ -288,7 +282,7 @@ class Engine:
                 method, url, params=params, headers=headers, data=body, timeout=patient, read_bufsize=_LINE
             )
             async with asked as response:
-                if response.status != 200:
+                if not 200 <= response.status < 300:
                     raise _refusal(response.status, await response.text())
                 yield response
 
@@ -381,7 +375,7 @@ def _has_tag(image: str) -> bool:
 
 
 @contextmanager
-def _allow(*statuses: int) -> Iterator[None]:
+def allow(*statuses: int) -> Iterator[None]:
     """These refusals are as good as success. Any other says nothing of the workload: the engine is not well."""
     try:
         yield

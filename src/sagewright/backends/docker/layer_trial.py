@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import secrets
 import shutil
 import tarfile
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sagewright.backends.docker.engine import Engine, EngineRefused, steps
+from sagewright.backends.docker.engine import Engine, EngineRefused, allow, steps
 from sagewright.backends.docker.facts import Facts
 from sagewright.backends.docker.layers import volume
 from sagewright.backends.docker.spec import INSTALLATION
+from sagewright.core.errors import BackendError
 from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.workload import Mount
 
 # The first is better: folders of the source can be renamed. The last is for engines in a user namespace.
 _WAYS: Final = ("redirect_dir=on", "", "userxattr")
 _TAR: Final = {"Content-Type": "application/x-tar"}
+_FOLDER: Final = ".layers-"
+_OLD: Final = 120.0  # seconds after which a trial has ended, one way or another
 _SHOWN, _WRITTEN, _TARGET = "shown", "written", "/layered"
 
 
@@ -49,28 +54,43 @@ class LayerTrial:
     def __init__(self, engine: Engine, installation: str, scratch: Path | None) -> None:
         self._engine = engine
         self._installation = installation
+        self._prefix = f"sagewright-layers-{installation}-"
         self._scratch = scratch
         self._lock = asyncio.Lock()
         self._found: tuple[Facts, Layering] | None = None
 
     async def result(self) -> Layering:
-        """Raises BackendUnavailable."""
+        """Raises BackendUnavailable only when the engine cannot be asked what it is: a trial that goes wrong is no
+        reason to do without an engine."""
         async with self._lock:
             facts = await self._engine.facts()  # another object after an outage: it may be another engine
             if self._found is None or self._found[0] is not facts:
                 self._found = facts, await self._try()
             return self._found[1]
 
+    async def sweep(self) -> None:
+        """Remove what a trial left that was killed in its fifth of a second. Raises BackendUnavailable."""
+        before = time.time() - _OLD
+        filters = json.dumps({"reference": [f"{self._prefix}*"]})
+        with allow():
+            async with self._engine.stream("GET", "images/json", {"filters": filters}) as response:
+                found = await response.json()
+        for name in [tag.partition(":")[0] for each in found if each["Created"] < before for tag in each["RepoTags"]]:
+            await self._engine.delete(name)  # the container has the image's name
+            await self._engine.delete_image(name)
+        if self._scratch is not None:
+            await asyncio.to_thread(_discard_old, self._scratch, before)
+
     async def _try(self) -> Layering:
         if self._scratch is None:
             return Layering(problem="no folder was given to try it in")
         said = ""
         for options in _WAYS:
-            folder = self._scratch / f".layers-{secrets.token_hex(4)}"
+            folder = self._scratch / f"{_FOLDER}{secrets.token_hex(4)}"
             try:
                 await asyncio.to_thread(_prepare, folder)
                 await self._run(folder, options)
-            except (EngineRefused, OSError) as error:
+            except (BackendError, OSError) as error:  # after an outage it is another engine, and tried anew
                 said = said or str(error)
             else:
                 return Layering(options)
@@ -80,7 +100,7 @@ class LayerTrial:
 
     async def _run(self, folder: Path, options: str) -> None:
         """Raises OSError, EngineRefused, BackendUnavailable."""
-        name = f"sagewright-layers-{secrets.token_hex(6)}"
+        name = f"{self._prefix}{secrets.token_hex(4)}"
         image = await self._import(name)
         try:
             labels = {f"{INSTALLATION}.trial": self._installation}
@@ -136,6 +156,13 @@ def _prepare(folder: Path) -> None:
     for name in ("lower", "upper", "work"):
         (folder / name).mkdir(parents=True)
     (folder / "lower" / _SHOWN).write_bytes(b"")
+
+
+def _discard_old(scratch: Path, before: float) -> None:
+    for folder in scratch.glob(f"{_FOLDER}*"):
+        with suppress(OSError):
+            if folder.stat().st_mtime < before:
+                _discard(folder)
 
 
 def _discard(folder: Path) -> None:

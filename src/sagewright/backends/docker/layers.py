@@ -37,16 +37,16 @@ def volume(mount: Mount, changes: Path, labels: Mapping[str, str], options: str 
     }
 
 
-def written_folders(container: Mapping[str, Any]) -> list[Path]:
-    """The folders of this machine that an inspected container could write to."""
-    found = []
+def written_folders(container: Mapping[str, Any]) -> tuple[list[Path], list[Path]]:
+    """The folders of this machine that an inspected container could write to, and those with its layers' changes."""
+    folders, changes = [], []
     for mount in container["HostConfig"].get("Mounts") or ():
         labels = (mount.get("VolumeOptions") or {}).get("Labels") or {}
         if mount["Type"] == "bind" and not mount.get("ReadOnly"):
-            found.append(Path(mount["Source"]))
+            folders.append(Path(mount["Source"]))
         elif CHANGES in labels:
-            found.append(Path(labels[CHANGES]) / "upper")
-    return found
+            changes.append(Path(labels[CHANGES]))
+    return folders, changes
 
 
 def _escaped(path: str) -> str:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +34,27 @@ def make_room(volume: Mount, mounts: Collection[Mount]) -> None:
             (volume.changes / name).mkdir(parents=True, exist_ok=True)
 
 
-async def hand_over(engine: Engine, installation: str, find: Callable[[], Awaitable[Mapping[str, Any] | None]]) -> None:
-    """Make what a container wrote ours, where it belongs to another user; `find` inspects it. Says in the log when it
-    could not."""
-    name = "a container"
+async def hand_over(engine: Engine, installation: str, container: Mapping[str, Any]) -> None:
+    """Make what an inspected container wrote ours, where it belongs to another user. Says in the log when it cannot."""
+    if os.geteuid() == 0:
+        return
     try:
-        if (found := await find()) is None:
-            return
-        name = found["Name"].removeprefix("/")
-        folders = [each for each in written_folders(found) if await asyncio.to_thread(holds_closed, each)]
-        problem = await give_to(engine, installation, ImageRef(found["Image"]), folders, (os.getuid(), os.getgid()))
+        folders = await asyncio.to_thread(_closed_folders, container)
+        image = ImageRef(container["Image"])
+        problem = await give_to(engine, installation, image, folders, (os.getuid(), os.getgid()))
     except BackendUnavailable as error:
         problem = str(error)
     if problem:
+        name = container["Name"].removeprefix("/")
         _log.warning("files of another user stay in the folders of %s: %s", name, problem)
+
+
+def _closed_folders(container: Mapping[str, Any]) -> list[Path]:
+    folders, changes = written_folders(container)
+    for each in changes:
+        with suppress(OSError):  # of the kernel's root, mode 0000, and mostly empty
+            (each / "work" / "work").rmdir()
+    return [each for each in (*folders, *changes) if holds_closed(each)]
 
 
 def holds_closed(folder: Path) -> bool:

@@ -27,24 +27,33 @@ _START: Final = 64 << 10  # bytes of the engine's tar: the headers, and the firs
 
 async def explained(engine: Engine, container: Mapping[str, Any], seen: Observation) -> Observation:
     """The same look, with what is wrong with the program's file where that can be told."""
-    path = _program(container["Config"])
-    if not path:
+    command = _command(container["Config"])
+    path = _path(command, container["Config"])
+    if not path or not _may_not_have_started(seen):
         return seen
-    if seen.cause is ExitCause.START and "no such file" in seen.message:
-        why = await _fault(engine, container["Id"], path)
-        return replace(seen, message=f"{seen.message.partition('. ')[0]}. {why}") if why else seen
-    if seen.cause is ExitCause.EXIT and seen.exit_code and not seen.message and _lasted(seen) < _AT_ONCE:
-        return replace(seen, message=await _fault(engine, container["Id"], path))
-    return seen
+    why = await _fault(engine, container["Id"], path)
+    if not why:
+        return seen
+    message = f"The program could not be started ({' '.join(command[:4])}): {why}"
+    return replace(seen, cause=ExitCause.START, exit_code=None, message=message)
+
+
+def _may_not_have_started(seen: Observation) -> bool:
+    if seen.cause is ExitCause.START:
+        return "no such file" in seen.message
+    return seen.cause is ExitCause.EXIT and bool(seen.exit_code) and _lasted(seen) < _AT_ONCE
 
 
 def _lasted(seen: Observation) -> timedelta:
     return seen.ended_at - seen.started_at if seen.ended_at and seen.started_at else timedelta.max
 
 
-def _program(config: Mapping[str, Any]) -> str:
+def _command(config: Mapping[str, Any]) -> list[str]:
+    return [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+
+
+def _path(command: list[str], config: Mapping[str, Any]) -> str:
     """The program's path in the container; empty when it is a name to be looked for along PATH."""
-    command = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
     if not command or "/" not in command[0]:
         return ""
     return posixpath.normpath(posixpath.join(config.get("WorkingDir") or "/", command[0]))
@@ -56,21 +65,21 @@ async def _fault(engine: Engine, container: str, path: str) -> str:
     except (BackendUnavailable, EngineRefused):
         return ""
     if start is None:
-        return f"There is no {path} in the image: check COPY and WORKDIR in its Dockerfile."
+        return f"there is no {path} in the image: check COPY and WORKDIR in its Dockerfile."
     first = _first_line(start)
     if not first.startswith(b"#!"):
         return ""
     if first.endswith(b"\r"):
         name = posixpath.basename(path)
         return (
-            f"The lines of {path} end the Windows way (CRLF), so its first line names a program that does not exist. "
+            f"the lines of {path} end the Windows way (CRLF), so its first line names a program that does not exist. "
             f"Convert it with `sed -i 's/\\r$//' {name}`, build again, and let git keep it so with a line "
             f"`{name} text eol=lf` in .gitattributes."
         )
     interpreter = first[2:].split()[0].decode(errors="replace") if first[2:].split() else ""
     if interpreter and await _is_there(engine, container, interpreter):
         return ""
-    return f"The first line of {path} names {interpreter or 'no program'}, which is not in the image."
+    return f"the first line of {path} names {interpreter or 'no program'}, which is not in the image."
 
 
 async def _is_there(engine: Engine, container: str, path: str) -> bool:

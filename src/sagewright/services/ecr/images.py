@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import select
 
 from sagewright.core.context import Ctx
-from sagewright.core.image_manifests import ManifestUnreadable, digest_of, is_digest
+from sagewright.core.image_manifests import ManifestUnreadable, digest_of, is_digest, parse
 from sagewright.services.ecr.common import existing, invalid, page
 from sagewright.services.service import Operation, Request, Response, reads, writes
 from sagewright.store import registry_push
@@ -38,6 +38,7 @@ def operations(secret: bytes) -> dict[str, Operation]:
         "BatchDeleteImage": writes(_batch_delete),
         "PutImage": writes(_put),
         "BatchCheckLayerAvailability": reads(_check_layers),
+        "ListImageReferrers": reads(partial(_referrers, secret)),
     }
 
 
@@ -49,9 +50,7 @@ def _describe(secret: bytes, ctx: Ctx, tx: Tx, request: Request) -> Response:
             raise invalid("maxResults and nextToken go with a list of all images, not with imageIds.")
         found = {}
         for image_id in asked:
-            manifest = _find(tx, repository, image_id)
-            if isinstance(manifest, str):
-                raise _not_found(ctx, repository, image_id, manifest)
+            manifest = find_image(ctx, tx, repository, image_id)
             found[manifest.digest] = manifest
         return {"imageDetails": [_detail(ctx, repository, each, tags) for each in found.values()]}
     keep = _tag_filter(request)
@@ -165,6 +164,36 @@ def _check_layers(ctx: Ctx, tx: Tx, request: Request) -> Response:
         layer = {"layerDigest": digest, "layerAvailability": "UNAVAILABLE" if size is None else "AVAILABLE"}
         layers.append(layer if size is None else layer | {"layerSize": size, "mediaType": _LAYER})
     return {"layers": layers, "failures": failures}
+
+
+def _referrers(secret: bytes, ctx: Ctx, tx: Tx, request: Request) -> Response:
+    """Signatures, bills of material and the like that say they are about an image, which need not exist."""
+    repository, subject = existing(ctx, tx, request), request["subjectId"]["imageDigest"]
+    kinds = (request.get("filter") or {}).get("artifactTypes")
+    found = [
+        each
+        for each in sorted(rows.list_referrers(tx, repository, subject), key=_digest)
+        if not kinds or each.artifact_type in kinds
+    ]
+    part, more = page(found, _digest, request, secret, f"ecr referrers {repository.id}")
+    return {"referrers": [_referrer(each) for each in part], **more}
+
+
+def _referrer(manifest: Manifest) -> dict[str, Any]:
+    optional: Sequence[tuple[str, Any]] = (
+        ("artifactType", manifest.artifact_type),
+        ("annotations", dict(parse(manifest.content, manifest.media_type).annotations)),
+    )
+    shown: dict[str, Any] = {"digest": manifest.digest, "mediaType": manifest.media_type, "artifactStatus": "ACTIVE"}
+    return shown | {"size": len(manifest.content)} | {name: value for name, value in optional if value}
+
+
+def find_image(ctx: Ctx, tx: Tx, repository: Repository, image_id: Request) -> Manifest:
+    """Raises ImageNotFoundException, InvalidParameterException."""
+    found = _find(tx, repository, image_id)
+    if isinstance(found, str):
+        raise _not_found(ctx, repository, image_id, found)
+    return found
 
 
 def _find(tx: Tx, repository: Repository, image_id: Request) -> Manifest | str:

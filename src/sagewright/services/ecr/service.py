@@ -13,7 +13,7 @@ import base64
 from sagewright.core import registry_tokens
 from sagewright.core.context import Ctx
 from sagewright.core.credentials import Keyring
-from sagewright.services.ecr import images, policies, repositories
+from sagewright.services.ecr import images, policies, previews, repositories, scanning
 from sagewright.services.service import Request, Response, Service, reads
 from sagewright.store.resources import Tx
 from sagewright.wire.faults import ApiFault
@@ -41,6 +41,8 @@ def service(keyring: Keyring, secret: bytes) -> Service:
             **repositories.operations(secret),
             **images.operations(secret),
             **policies.OPERATIONS,
+            **previews.operations(secret),
+            **scanning.OPERATIONS,
         },
     )
 

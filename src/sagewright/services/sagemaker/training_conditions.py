@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sagewright.services.sagemaker.checks import later
 from sagewright.services.service import Request
 from sagewright.store.kinds import training_job as kind
 from sagewright.store.resources import Resource
@@ -22,10 +21,7 @@ _IN_USE: Final = frozenset({"Downloading", "Training"})
 
 def check(request: Request) -> None:
     """Raises ApiFault for the first thing that is wrong."""
-    if (request.get("ResourceConfig") or {}).get("KeepAlivePeriodInSeconds"):
-        raise later(
-            "ResourceConfig.KeepAlivePeriodInSeconds (a warm pool)", "Leave it out: jobs start in a moment here"
-        )
+    _check_pool(request)
     _check_remote_debug(request, request.get("RemoteDebugConfig") or {})
     condition = request.get("StoppingCondition") or {}
     runtime = condition.get("MaxRuntimeInSeconds", DAY)
@@ -56,13 +52,8 @@ def updated(job: Resource, request: Request) -> dict[str, Any]:
     """The stored request with what an UpdateTrainingJob changes of it."""
     changes: dict[str, Any] = {}
     stored: Mapping[str, Any] = job.spec["request"]
-    if keep := (request.get("ResourceConfig") or {}).get("KeepAlivePeriodInSeconds"):
-        raise validation(
-            f"ResourceConfig.KeepAlivePeriodInSeconds {keep} cannot be set: training job {job.key.name} has no warm "
-            "pool, because jobs start at once here. Leave it out, or set it to 0."
-        )
     if "ResourceConfig" in request:
-        changes["ResourceConfig"] = {**stored["ResourceConfig"], **request["ResourceConfig"]}
+        changes["ResourceConfig"] = _kept_alive(job, stored, request["ResourceConfig"])
     live = {name: request[name] for name in ("ProfilerConfig", "RemoteDebugConfig") if name in request}
     if "ProfilerRuleConfigurations" in request:
         live["ProfilerRuleConfigurations"] = request["ProfilerRuleConfigurations"]
@@ -73,6 +64,39 @@ def updated(job: Resource, request: Request) -> dict[str, Any]:
     if "ProfilerConfig" in live:
         live["ProfilerConfig"] = {**(stored.get("ProfilerConfig") or {}), **live["ProfilerConfig"]}
     return {**stored, **changes, **live}
+
+
+def _check_pool(request: Request) -> None:
+    config = request.get("ResourceConfig") or {}
+    if not config.get("KeepAlivePeriodInSeconds"):
+        return
+    for name, given in (
+        ("EnableManagedSpotTraining", request.get("EnableManagedSpotTraining")),
+        ("ResourceConfig.InstanceGroups", config.get("InstanceGroups")),
+    ):
+        if given:
+            raise validation(
+                f"ResourceConfig.KeepAlivePeriodInSeconds (a warm pool) does not go with {name}. Leave one of them out."
+            )
+
+
+def _kept_alive(job: Resource, stored: Request, config: Request) -> dict[str, Any]:
+    """ResourceConfig with another KeepAlivePeriodInSeconds: of a warm pool that is in use, or waits."""
+    pool = job.status.get("pool") or {}
+    over = job.state in kind.TERMINAL and pool.get("status") != kind.POOL_AVAILABLE
+    if not config.get("KeepAlivePeriodInSeconds"):
+        return {**stored["ResourceConfig"], **config}
+    if over:
+        raise validation(
+            f"ResourceConfig.KeepAlivePeriodInSeconds cannot be set: training job {job.key.name} has ended "
+            f"({job.state}), and it has no warm pool that is {kind.POOL_AVAILABLE}."
+        )
+    if not pool and not stored["ResourceConfig"].get("KeepAlivePeriodInSeconds"):
+        raise validation(
+            f"ResourceConfig.KeepAlivePeriodInSeconds cannot be set: training job {job.key.name} was created without a "
+            "warm pool. Give it at creation."
+        )
+    return {**stored["ResourceConfig"], **config}
 
 
 def _check_in_use(job: Resource, what: str) -> None:

@@ -17,6 +17,12 @@ from sagewright.store.kinds import training_job as kind
 from sagewright.store.resources import Resource, Tx
 from sagewright.wire.faults import ApiFault, resource_in_use, validation
 
+
+def _has_another_pool(job: Resource, request: Request) -> bool:
+    wanted = request.get("WarmPoolStatusEquals")
+    return wanted is not None and training_view.warm_pool(job).get("Status") != wanted
+
+
 _LIST = Listing(
     "ListTrainingJobs",
     kind.KIND,
@@ -25,6 +31,7 @@ _LIST = Listing(
     sort=listing.WITH_STATUS,
     descending=False,
     from_moment=False,
+    skip=_has_another_pool,
 )
 
 
@@ -33,8 +40,8 @@ def operations(secret: bytes) -> dict[str, Operation]:
     listed = listing.operation(_LIST, secret).function
 
     def list_training_jobs(ctx: Ctx, tx: Tx, request: Request) -> Response:
-        if "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request:
-            return {"TrainingJobSummaries": [], "NextToken": None}  # no job here has a warm pool or a training plan
+        if "TrainingPlanArnEquals" in request:
+            return {"TrainingJobSummaries": [], "NextToken": None}  # no job here has a training plan
         return listed(ctx, tx, request)
 
     return {
@@ -99,6 +106,11 @@ def delete_training_job(ctx: Ctx, tx: Tx, request: Request) -> Response:
     if job.state not in kind.TERMINAL:
         raise resource_in_use(
             f"Training job {job.key.name} is in status {job.state}. Stop it, wait until it has ended, then delete it."
+        )
+    if training_view.warm_pool(job).get("Status") == kind.POOL_AVAILABLE:
+        raise resource_in_use(
+            f"Training job {job.key.name} has a warm pool that is {kind.POOL_AVAILABLE}. End it first: "
+            "UpdateTrainingJob with ResourceConfig.KeepAlivePeriodInSeconds 0."
         )
     tx.remove_tags(kind.job_arn(job.key))
     tx.update_spec(job, {**job.spec, "delete_requested": True}, now=ctx.now)

@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sagewright.core.context import Ctx
-from sagewright.services import s3_uris
-from sagewright.services.sagemaker import training_channels, training_conditions, training_hosts
-from sagewright.services.sagemaker.checks import check_role, later
+from sagewright.services.sagemaker import training_channels, training_conditions, training_hosts, training_outputs
+from sagewright.services.sagemaker.checks import check_role
 from sagewright.services.service import Request
-from sagewright.store import object_rows
 from sagewright.store.resources import Tx
 from sagewright.wire.faults import validation
 
@@ -26,10 +24,9 @@ def check(ctx: Ctx, tx: Tx, request: Request) -> None:
     _check_metrics(request["AlgorithmSpecification"].get("MetricDefinitions", ()))
     training_hosts.check(request.get("ResourceConfig"))
     training_conditions.check(request)
-    _check_unsupported(request)
     _check_environment(request)
     check_role(ctx, tx, request["RoleArn"])
-    _check_output(ctx, tx, request["OutputDataConfig"])
+    training_outputs.check(ctx, tx, request)
     training_hosts.check_channels(request)
     training_channels.check(ctx, tx, request)
 
@@ -62,25 +59,7 @@ def _check_metrics(definitions: Sequence[Mapping[str, str]]) -> None:
             )
 
 
-def _check_unsupported(request: Request) -> None:
-    if request.get("TensorBoardOutputConfig"):
-        raise later(
-            "TensorBoardOutputConfig", "Write the events below /opt/ml/output/data: they come with output.tar.gz"
-        )
-    if request.get("CheckpointConfig"):
-        raise later("CheckpointConfig", "Leave checkpoint_s3_uri out")
-
-
 def _check_environment(request: Request) -> None:
     total = sum(len(k) + len(v) for k, v in request.get("HyperParameters", {}).items())
     if total > 256 * 1024:
         raise validation(f"HyperParameters hold {total} characters; at most {256 * 1024} are allowed together.")
-
-
-def _check_output(ctx: Ctx, tx: Tx, output: Mapping[str, Any]) -> None:
-    uri = s3_uris.parse(output["S3OutputPath"], "outputDataConfig.s3OutputPath")
-    if not object_rows.bucket_exists(tx, ctx.account, uri.bucket):
-        raise validation(
-            f"The bucket of OutputDataConfig.S3OutputPath '{output['S3OutputPath']}' does not exist. "
-            f"Create it first: aws s3 mb s3://{uri.bucket}"
-        )

@@ -13,6 +13,12 @@ from sagewright.store.resources import Resource
 
 _SPOT_PRICE: Final = 0.3  # of the on-demand price; AWS speaks of savings of up to 90 %
 
+_RULES: Final[Mapping[str, str]] = {
+    "DebugRuleConfigurations": "DebugRuleEvaluationStatuses",
+    "ProfilerRuleConfigurations": "ProfilerRuleEvaluationStatuses",
+}
+_NOT_EVALUATED: Final = "Rules are kept, and not evaluated: what the hook or the profiler writes is in S3OutputPath."
+
 _ECHOED = (
     "HyperParameters",
     "RoleArn",
@@ -48,7 +54,7 @@ def describe(job: Resource) -> Response:
         StoppingCondition={"MaxRuntimeInSeconds": 86400, **request.get("StoppingCondition", {})},
         CreationTime=job.created_at,
         LastModifiedTime=job.changed_at,
-        SecondaryStatusTransitions=[_transition(entry) for entry in status["transitions"]],
+        SecondaryStatusTransitions=_transitions(job),
         EnableNetworkIsolation=request.get("EnableNetworkIsolation", False),
         EnableInterContainerTrafficEncryption=request.get("EnableInterContainerTrafficEncryption", False),
         EnableManagedSpotTraining=request.get("EnableManagedSpotTraining", False),
@@ -56,11 +62,32 @@ def describe(job: Resource) -> Response:
     )
     if profiler := request.get("ProfilerConfig"):
         shown["ProfilerConfig"] = profiler
+    for asked, shown_as in _RULES.items():
+        if rules := request.get(asked):
+            shown[shown_as] = [_rule(rule, job) for rule in rules]
     if reason := status.get("failure_reason"):
         shown["FailureReason"] = reason
     if metrics := status.get("metrics"):
         shown["FinalMetricDataList"] = [_metric(metric) for metric in metrics]
+    if pool := warm_pool(job):
+        shown["WarmPoolStatus"] = pool
     shown.update(_times(job))
+    return shown
+
+
+def warm_pool(job: Resource) -> dict[str, Any]:
+    """WarmPoolStatus; empty when the job has none."""
+    pool = job.status.get("pool") or {}
+    asked = job.spec["request"]["ResourceConfig"].get("KeepAlivePeriodInSeconds")
+    if job.state not in kind.TERMINAL:
+        return {"Status": "InUse"} if pool or asked else {}
+    if not pool:
+        return {}
+    shown = {"Status": pool["status"]}
+    if "retained" in pool:
+        shown["ResourceRetainedBillableTimeInSeconds"] = pool["retained"]
+    if "reused_by" in pool:
+        shown["ReusedByJob"] = pool["reused_by"]
     return shown
 
 
@@ -76,6 +103,8 @@ def summarize(job: Resource) -> dict[str, Any]:
     }
     if ended := _moment(job.status.get("training_ended_at")):
         summary["TrainingEndTime"] = ended
+    if pool := warm_pool(job):
+        summary["WarmPoolStatus"] = pool
     return summary
 
 
@@ -114,6 +143,31 @@ def _billable(job: Resource, seconds: int) -> int:
         if entry["Status"] == "Training" and entry.get("EndTime")
     )
     return max(1, min(seconds, round(trained * _SPOT_PRICE)))
+
+
+def _transitions(job: Resource) -> list[dict[str, Any]]:
+    """AWS has no member for what the image's name resolved to, so the first step's message says it."""
+    shown = [_transition(entry) for entry in job.status["transitions"]]
+    if shown and (digest := _image_digest(job)):
+        shown[0]["StatusMessage"] += f" - image {digest}"
+    return shown
+
+
+def _image_digest(job: Resource) -> str:
+    """Pinned at creation where we hold the image, else once the engine has told; empty until then."""
+    image = job.spec["image"]
+    pinned = (image.get("folder") or {}).get("digest") or (image.get("own") or "").partition("@")[2]
+    return str(pinned or job.status.get("image_digest") or "")
+
+
+def _rule(rule: Mapping[str, Any], job: Resource) -> dict[str, Any]:
+    """Nothing evaluates it, which must not look as if it had found no issues."""
+    return {
+        "RuleConfigurationName": rule["RuleConfigurationName"],
+        "RuleEvaluationStatus": "Stopped",
+        "StatusDetails": _NOT_EVALUATED,
+        "LastModifiedTime": job.created_at,
+    }
 
 
 def _transition(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -118,8 +118,13 @@ def open_data(above: str) -> int:
 
 
 def _give_up(reason: str) -> None:
-    """Say why, and hold what is open until the job has been ended."""
+    """Say why, and hold what is open until the job has been ended. Who cannot even say it, the disk being full, dies:
+    then `progress` tells as much as matters."""
     beside = Path(f"error.{threading.get_ident()}")
-    beside.write_text(reason, encoding="utf-8")
-    beside.rename("error")
+    try:
+        beside.write_text(reason, encoding="utf-8")
+        beside.rename("error")
+    except OSError:
+        print(reason, flush=True)
+        os._exit(1)
     threading.Event().wait()

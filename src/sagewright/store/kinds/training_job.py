@@ -30,6 +30,8 @@ MOVES: Final[Mapping[str, frozenset[str]]] = {
     STOPPED: frozenset({STOPPED}),
 }
 
+POOL_AVAILABLE, POOL_REUSED, POOL_TERMINATED = "Available", "Reused", "Terminated"  # WarmPoolStatus of an ended job
+
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 _LISTS: Final = ("transitions", "workloads", "seen", "written", "metrics")
 
@@ -103,6 +105,8 @@ class TrainingStatus:
     `giving_up` is why the attempt is ended to begin another ("Interrupted", "Restarting"), `removing` when nothing of
     it runs any more; `retries` and `interruptions` count such ends, `interrupts_heard` is how many of
     `TrainingSpec.interrupts` were heeded. `log_epoch` is in the names of the attempt's log streams; None = creation.
+    `pool` is the warm pool that the job begins or goes on with: {"cache": its folder's name, "from": the job it was of,
+    "status"?, "since"? (it is Available), "retained"? (seconds), "reused_by"?}; the last four once the job has ended.
     """
 
     secondary: str = "Starting"
@@ -128,6 +132,7 @@ class TrainingStatus:
     interruptions: int = 0
     interrupts_heard: int = 0
     log_epoch: int | None = None
+    pool: Mapping[str, Any] | None = None
 
     def to_row(self) -> dict[str, Any]:
         row: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}

@@ -1,0 +1,20 @@
+"""Volumes that were made with a container of ours and did not go with it: somebody removed the container by hand."""
+
+from __future__ import annotations
+
+import json
+
+from sagewright.backends.docker.engine import Engine, allow
+
+
+async def delete_unused(engine: Engine, label: str) -> None:
+    """Those with this label that no container has. The engine's own prune leaves out all that have options. Raises
+    BackendUnavailable."""
+    filters = json.dumps({"dangling": ["true"], "label": [label]})
+    with allow():
+        async with engine.stream("GET", "volumes", {"filters": filters}) as response:
+            found = await response.json()
+    for volume in found["Volumes"] or ():
+        with allow(404, 409):  # gone, or taken, since
+            async with engine.stream("DELETE", f"volumes/{volume['Name']}", {}):
+                pass
