@@ -229,6 +229,33 @@ def test_answers_with_something_to_pass_on_or_to_explain(bench: Bench, model: Mo
         assert [client.ask(request)[0] for _ in range(3)] == [200] * 3
 
 
+def test_answers_whose_heads_come_before_their_bodies(bench: Bench, model: Model) -> None:
+    """As most model servers write them; and what becomes of those that never come to their end."""
+
+    async def apart(request: Received, conversation: Conversation) -> None:
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        await asyncio.sleep(0.01)
+        if request.body == b"leave":
+            conversation.close()
+        elif request.body == b"three":
+            for piece in (b"th", b"re", b"e"):
+                await conversation.send(piece)
+                await asyncio.sleep(0.01)
+        else:
+            await conversation.send(request.body)
+
+    bench.put("apart", one(model))
+    with Kept(bench, "apart") as client:
+        model.behaviour = apart
+        for _ in range(3):
+            for body in (b"12345", b"three", b"54321"):
+                assert client.ask(signed(bench, "apart", body))[::2] == (200, body)
+            seen = len(model.requests)
+            status, _, said = client.ask(signed(bench, "apart", b"leave"))
+            assert (status, b"closed the connection" in said) == (424, True)
+            assert len(model.requests) == seen + 1, "it has begun to answer, so it is not asked again"
+
+
 def test_a_client_that_leaves_while_its_request_is_under_way(bench: Bench, model: Model) -> None:
     begun, release = threading.Event(), threading.Event()
 
