@@ -13,7 +13,7 @@ from support import tutorial
 from support.server import Server, wait_for_job
 from support.tutorial import Run
 
-pytestmark = [pytest.mark.docker, pytest.mark.sdk]
+pytestmark = [pytest.mark.docker, pytest.mark.sdk, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ class Run:
     def transcript(self) -> str:
         return (self.folder / "transcript.txt").read_text(errors="replace")
 
-    def wait(self, seconds: float = 280) -> int:
+    def wait(self, seconds: float = 540) -> int:
         return self.process.wait(seconds)
 
 
@@ -169,7 +169,7 @@ def main(sdks: list[str]) -> int:
             runs = list(start_all(sdks, server, folder, shown=sdks[0], online=online))
             failed = 0
             for run in runs:
-                failed |= run.wait(600)
+                failed |= run.wait()
                 if run is not runs[0]:
                     print(f"\ntutorial: the same with {run.sdk}\n{run.transcript}")
         except Missing as missing:
