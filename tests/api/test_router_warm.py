@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import botocore.auth
-import botocore.awsrequest
-import botocore.credentials
 import pytest
 
 from sagewright.core.ids import DEFAULT_REGION
+from sagewright.gateway import http
+from sagewright.router.exchange import Exchange
 from support.router_bench import Bench, Conversation, Model, Received, echo, eventually, one, running, saying
+from support.router_clients import Kept, signed
 
 LIMIT = 2000
 
@@ -32,74 +32,6 @@ def model() -> Iterator[Model]:
     made = Model()
     yield made
     made.close()
-
-
-def signed(bench: Bench, name: str, body: bytes = b"12345", moment: datetime | None = None, **headers: str) -> bytes:
-    """A whole request of a client that signs with the bench's keys at that moment."""
-    keys = botocore.credentials.Credentials(
-        bench.credentials.access_key, bench.credentials.secret_key, bench.credentials.session_token
-    )
-    given = {"Content-Type": "text/csv"} | {key.replace("_", "-"): value for key, value in headers.items()}
-    url = f"{bench.url}/endpoints/{name}/invocations"
-    request = botocore.awsrequest.AWSRequest("POST", url, data=body, headers=given)
-    auth = botocore.auth.SigV4Auth(keys, "sagemaker", "us-east-1")
-    request.context["timestamp"] = (moment or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-    auth._modify_request_before_signing(request)
-    canonical = auth.canonical_request(request)
-    auth._inject_signature_to_request(request, auth.signature(auth.string_to_sign(request, canonical), request))
-    lines = [f"POST /endpoints/{name}/invocations HTTP/1.1", f"Host: 127.0.0.1:{bench.port}"]
-    lines += [f"Content-Length: {len(body)}", *(f"{key}: {value}" for key, value in request.headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-class Kept:
-    """One connection of a client, warm: a few requests were answered."""
-
-    def __init__(self, bench: Bench, name: str) -> None:
-        self.socket = bench.connect()
-        self._rest = b""
-        for _ in range(3):
-            self.send(signed(bench, name))
-            assert self.receive()[0] == 200
-
-    def __enter__(self) -> Kept:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def receive(self) -> tuple[int, bytes, bytes]:
-        """Status, head and body of the next answer."""
-        while b"\r\n\r\n" not in self._rest:
-            self._more()
-        head, _, rest = self._rest.partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)content-length: (\d+)", head)
-        assert length is not None, head
-        while len(rest) < int(length[1]):
-            self._more()
-            rest = self._rest.partition(b"\r\n\r\n")[2]
-        self._rest = rest[int(length[1]) :]
-        return int(head[9:12]), head, rest[: int(length[1])]
-
-    def ask(self, data: bytes) -> tuple[int, bytes, bytes]:
-        self.send(data)
-        return self.receive()
-
-    @property
-    def is_closed(self) -> bool:
-        return not self._rest and self.socket.recv(1) == b""
-
-    def reset(self) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        self.socket.close()
-
-    def _more(self) -> None:
-        piece = self.socket.recv(65536)
-        assert piece, f"the connection was closed after {self._rest!r}"
-        self._rest += piece
 
 
 def test_it_is_the_short_way_that_these_tests_go(bench: Bench, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +137,61 @@ def test_packets_that_hold_more_or_less_than_one_request(bench: Bench, model: Mo
         assert client.is_closed
 
 
+def test_heads_that_come_before_their_bodies(bench: Bench, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As boto3 sends them."""
+    bench.put("pieces", one(model))
+    with Kept(bench, "pieces") as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(bench.router, "take_whole", lambda turn, data: pytest.fail("the long way"))
+            for pieces in (1, 2, 7):
+                request = signed(bench, "pieces", bytes(range(49, 56)))
+                head, body = request[:-7], request[-7:]
+                client.send_apart(head, *(body[at : at + 7 // pieces + 1] for at in range(0, 7, 7 // pieces + 1)))
+                assert client.receive()[::2] == (200, body)
+        client.send_apart(head, body + request, request[:100], request[100:])
+        assert [client.receive()[2] for _ in range(3)] == [body] * 3
+        client.send_apart(head, b"GARBAGE" + b"NO HTTP\r\n\r\n")
+        assert [client.receive()[0] for _ in range(2)] == [403, 400]
+        assert client.is_closed
+
+
+def test_a_head_that_announces_too_much_is_refused_before_its_body(bench: Bench, model: Model) -> None:
+    bench.put("announced", one(model))
+    with Kept(bench, "announced") as client:
+        request = signed(bench, "announced", b"x" * (LIMIT + 1))
+        client.send(request[: -(LIMIT + 1)])
+        status, _, body = client.receive()
+    assert (status, str(LIMIT + 1).encode() in body) == (413, True)
+
+
+def test_a_head_without_its_body(bench: Bench, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_BODY_LIMIT", 0.2)
+    bench.put("half", one(model))
+    with Kept(bench, "half") as client:
+        client.send(signed(bench, "half")[:-2])
+        with suppress(ConnectionError):
+            assert client.is_closed
+    with Kept(bench, "half") as client:
+        client.send(signed(bench, "half")[:-2])
+        client.reset()
+    assert bench.router.in_flight == 0
+
+
+def test_real_clients_go_the_short_way(bench: Bench, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.put("real", one(model))
+    client = bench.client()
+
+    def predict(size: int) -> bytes:
+        answer = client.invoke_endpoint(EndpointName="real", Body=b"1" * size, ContentType="text/csv")
+        return bytes(answer["Body"].read())
+
+    for size in (10, 11, 12):
+        predict(size)
+    monkeypatch.setattr(Exchange, "start", lambda exchange: pytest.fail("the long way"))
+    for size in range(20, 40):
+        assert predict(size) == b"1" * size
+
+
 def test_answers_with_something_to_pass_on_or_to_explain(bench: Bench, model: Model) -> None:
     bench.put("special", one(model))
     request = signed(bench, "special")
@@ -240,6 +227,33 @@ def test_answers_with_something_to_pass_on_or_to_explain(bench: Bench, model: Mo
         assert (status, b"closed the connection" in body) == (424, True)
         model.behaviour = echo
         assert [client.ask(request)[0] for _ in range(3)] == [200] * 3
+
+
+def test_answers_whose_heads_come_before_their_bodies(bench: Bench, model: Model) -> None:
+    """As most model servers write them; and what becomes of those that never come to their end."""
+
+    async def apart(request: Received, conversation: Conversation) -> None:
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        await asyncio.sleep(0.01)
+        if request.body == b"leave":
+            conversation.close()
+        elif request.body == b"three":
+            for piece in (b"th", b"re", b"e"):
+                await conversation.send(piece)
+                await asyncio.sleep(0.01)
+        else:
+            await conversation.send(request.body)
+
+    bench.put("apart", one(model))
+    with Kept(bench, "apart") as client:
+        model.behaviour = apart
+        for _ in range(3):
+            for body in (b"12345", b"three", b"54321"):
+                assert client.ask(signed(bench, "apart", body))[::2] == (200, body)
+            seen = len(model.requests)
+            status, _, said = client.ask(signed(bench, "apart", b"leave"))
+            assert (status, b"closed the connection" in said) == (424, True)
+            assert len(model.requests) == seen + 1, "it has begun to answer, so it is not asked again"
 
 
 def test_a_client_that_leaves_while_its_request_is_under_way(bench: Bench, model: Model) -> None:

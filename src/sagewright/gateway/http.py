@@ -70,6 +70,7 @@ class GatewayHttp(HttpToolsProtocol):
         self._head_size = 0  # bytes of an unfinished head, but for its first packet's
         self._head_since = 0.0
         self._last_data = loop.time()
+        self._held = b""  # the beginning of a request that the hot path will take whole
         self._heard = False  # since `_last_data` was set
         self._refused: Refused | None = None
         self._refused_at = 0.0
@@ -101,14 +102,24 @@ class GatewayHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
+        if self._held:
+            data, self._held = self._held + data, b""
         lane = self._lane
-        if lane is not None and self.cycle.response_complete and lane.take(data):
-            self.cycle = self._turn = self.lane_turn  # type: ignore[assignment] # stands in for a cycle, by duck type
-            return
+        if lane is not None and self.cycle.response_complete:
+            if lane.take(data):
+                self.cycle = self._turn = self.lane_turn  # type: ignore[assignment] # stands in for a cycle
+                return
+            if lane.awaits(data):
+                self._held = data
+                return
         if self._refused is not None:
             return  # lingering: what comes now is thrown away
         if self._hot_path is not None and data.startswith(HOT) and self._take_whole(self._hot_path, data):
             return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Bytes that are not one whole request of the hot path."""
         self.remember(None, None)
         unfinished = self._heads if self._in_head else 0
         super().data_received(data)
@@ -122,6 +133,10 @@ class GatewayHttp(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._turn is not None:
             self._turn.lose()
+        waiting: Any
+        for waiting, _ in self.pipeline:
+            if isinstance(waiting, Turn):
+                waiting.lose()
         self.remember(None, None)
 
     def pause_writing(self) -> None:
@@ -138,18 +153,18 @@ class GatewayHttp(HttpToolsProtocol):
         """A client that has sent a whole request may close its sending side and still get its answer, whatever else it
         has begun to send."""
         cycle = self.cycle
-        if self.scheme == "https" or cycle is None or cycle.response_complete:
+        if cycle is not None and cycle.more_body and self.pipeline:
+            cycle = self._drop_last()
+        if self.scheme == "https" or cycle is None or cycle.response_complete or cycle.more_body:
             return None
-        if not cycle.more_body:
-            cycle.keep_alive = False
-        elif self.pipeline:
-            self._drop_last()
-        else:
-            return None
+        cycle.keep_alive = False
         return True
 
     def shutdown(self) -> None:
         """An idle client may never answer TLS's goodbye, so it is not waited for."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._parse(held)  # it is a request under way, and has its time to become whole
         idle = self.cycle is None or self.cycle.response_complete
         if idle and self.scheme == "https" and not self.transport.get_write_buffer_size():
             self.transport.abort()
@@ -237,7 +252,7 @@ class GatewayHttp(HttpToolsProtocol):
             self._heard, self._last_data = False, now
         if self.transport is None or self.transport.is_closing():
             return
-        busy = self.cycle is not None and not self.cycle.response_complete
+        busy = self._held or (self.cycle is not None and not self.cycle.response_complete)
         silent = now - self._last_data
         if self._refused is not None:
             if not busy and now - self._refused_at > _LINGER:
@@ -253,6 +268,8 @@ class GatewayHttp(HttpToolsProtocol):
 
     def _waits_for_client(self) -> bool:
         """Whether a body stands still because of the client, not because we do not read it or have not asked for it."""
+        if self._held:
+            return True
         cycle: Any = self.cycle
         asked = not (cycle.expects if isinstance(cycle, Turn) else cycle.waiting_for_100_continue)
         return asked and cycle.more_body and not self.flow.read_paused
@@ -273,13 +290,16 @@ class GatewayHttp(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
 
     def _take_whole(self, hot_path: HotPath, data: bytes) -> bool:
-        """A whole request in one packet, as nearly all are: the parser need not see it."""
+        """A whole request at once, as nearly all are: the parser need not see it. Or the beginning of one."""
         earlier: Any = self.cycle
         if self._in_message or (earlier is not None and not earlier.response_complete):
             return False
         turn = Turn(self, keep_alive=True, modern=True, expects=False)
         handler = hot_path.take_whole(turn, data)
         if handler is None:
+            if hot_path.awaits(data):
+                self._held = data
+                return True
             return False
         self._unset_keepalive_if_required()
         turn.handler = handler
@@ -345,25 +365,24 @@ class GatewayHttp(HttpToolsProtocol):
         cycle = self.cycle
         if self.transport.is_closing():
             return
+        if cycle is not None and cycle.more_body and self.pipeline:
+            cycle = self._drop_last()
         if cycle is None or cycle.response_complete:
             self._answer(refused)
         elif not cycle.more_body:
             cycle.keep_alive = False  # a good request is before it: its answer is the last
-        elif self.pipeline:
-            self._drop_last()
         elif cycle.response_started:
             self.transport.abort()
         else:
             _lose(cycle)
             self._answer(refused)
 
-    def _drop_last(self) -> None:
-        """The last of several requests will not come to its end; those before it are answered."""
-        cycle, _ = self.pipeline.popleft()
-        before: Any = self.pipeline[0][0] if self.pipeline else self._under_way
-        before.keep_alive = False
-        self.cycle = before
-        _lose(cycle)
+    def _drop_last(self) -> Any:
+        """The last of several requests will not come to its end. The one before it, which shall be the last."""
+        lost, _ = self.pipeline.popleft()
+        before = self.cycle = self.pipeline[0][0] if self.pipeline else self._under_way
+        _lose(lost)
+        return before
 
     def _answer(self, refused: Refused) -> None:
         """Close only after the client had time to read it: closing on bytes not yet read would reset the connection."""

@@ -54,6 +54,10 @@ class Lane(Protocol):
         False: nothing has been done about it."""
         ...
 
+    def awaits(self, data: bytes) -> bool:
+        """Whether they are the beginning of one: with more bytes they may be taken."""
+        ...
+
 
 class HotPath(Protocol):
     """`sagewright.router.hot.Router`, or what a test puts in its place."""
@@ -70,6 +74,11 @@ class HotPath(Protocol):
     def take_whole(self, turn: Turn, data: bytes) -> Handler | None:
         """The same for bytes that begin a request on a connection where nothing is under way. None: they are not one
         whole, plain request for the hot path. After it comes `start`, neither `feed` nor `finish`."""
+        ...
+
+    def awaits(self, data: bytes) -> bool:
+        """Whether bytes that `take_whole` did not take are the beginning of what it takes, of a client that is known.
+        Most clients send a head and its body in two pieces."""
         ...
 
     async def open(self) -> None:

@@ -45,6 +45,8 @@ class Lane(Protocol):
 
     def take(self, data: bytes) -> bool: ...
 
+    def awaits(self, data: bytes) -> bool: ...
+
 
 class ClockLine(Protocol):
     """The same as `gateway.turn.ClockLine`."""

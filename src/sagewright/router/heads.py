@@ -40,6 +40,11 @@ class Heads:
 
     def read(self, data: bytes) -> Message | None:
         """None: not plain, or not whole."""
+        message = self.begin(data)
+        return message if message is not None and len(message.body) == length(message) else None
+
+    def begin(self, data: bytes) -> Message | None:
+        """The same for bytes that hold a whole head and some of the body, or more than it. None: not plain."""
         end = data.find(b"\r\n\r\n", 0, _LONGEST_HEAD)
         if end < 0:
             return None
@@ -53,8 +58,7 @@ class Heads:
             headers = dict([known.get(line) or self._learn(line) for line in lines])
         except ValueError:
             return None
-        length = headers.get(b"content-length", b"")
-        if len(headers) != len(lines) or not length.isdigit() or len(data) != end + 4 + int(length):
+        if len(headers) != len(lines) or not headers.get(b"content-length", b"").isdigit():
             return None
         return Message(first, headers, data[end + 4 :])
 
@@ -89,3 +93,8 @@ class Heads:
             self._firsts.clear()
         self._firsts.add(line)
         return True
+
+
+def length(message: Message) -> int:
+    """Of the body, as the head tells."""
+    return int(message.headers[b"content-length"])

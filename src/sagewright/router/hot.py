@@ -21,6 +21,7 @@ from sagewright.router.counters import Counters
 from sagewright.router.deadlines import Deadlines
 from sagewright.router.drain import DrainServer
 from sagewright.router.exchange import Exchange
+from sagewright.router.heads import length
 from sagewright.router.live import Live
 from sagewright.router.pool import SHORT
 from sagewright.router.refresh import Refresher
@@ -111,6 +112,16 @@ class Router:
         exchange.open()
         exchange.fill(message.body)
         return exchange
+
+    def awaits(self, data: bytes) -> bool:
+        """Of others than known clients, and of requests that are not short, the head is looked at as soon as it comes:
+        it may be refused before its body is sent."""
+        shared = self._shared
+        message = shared.heads.begin(data)
+        if message is None or not len(message.body) < length(message) <= self._longest:
+            return False
+        request = shared.recogniser.recognise_plain(message.first, message.headers)
+        return request is not None and request.is_short and shared.access.known(message.headers) is not None
 
 
 def _sweep(folder: Path) -> None:

@@ -158,6 +158,7 @@ class Link(asyncio.Protocol):
         "_complete",
         "_head_size",
         "_headers",
+        "_held",
         "_is_plain",
         "_is_spoiled",
         "_parser",
@@ -181,6 +182,7 @@ class Link(asyncio.Protocol):
         self._started = False  # the final answer's head is whole
         self._complete = False
         self._until_close = False  # the answer ends with the connection
+        self._held = b""  # a head whose body is to come
         self._is_plain = True  # nothing of the answer has come, and the request has gone out at once
         self._is_spoiled = False  # not to be used again
         self._sent = 0  # bytes, ever
@@ -237,7 +239,12 @@ class Link(asyncio.Protocol):
         if self._is_plain:
             pool = self._pool
             answer = pool.last
+            if self._held:
+                data, self._held = self._held + data, b""
             if answer is None or len(data) != answer.size or not data.startswith(answer.head):
+                if data.endswith(b"\r\n\r\n") and pool.wholes.awaits(data):
+                    self._held = data
+                    return
                 answer = pool.last = pool.wholes.read(data)
             if answer is not None:
                 self._caller = None
@@ -272,12 +279,23 @@ class Link(asyncio.Protocol):
         except Exception as error:
             self._crash(error)
 
+    def _read_held(self, caller: Caller) -> None:
+        """Its body will not come. The caller knows then that the container had begun to answer; no client does."""
+        held, self._held = self._held, b""
+        try:
+            self._parser.feed_data(held)
+        except httptools.HttpParserCallbackError as error:
+            self._crash(error)
+
     def eof_received(self) -> None:
         """Closes; see connection_lost."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
         caller = self._caller
+        if self._held and caller is not None:
+            self._read_held(caller)
+            caller = self._caller
         if caller is None:
             self._pool.forget(self)
         elif self._started and self._until_close and exc is None:

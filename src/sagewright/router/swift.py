@@ -111,6 +111,9 @@ class Swift:
         link.send_short(self, b"%b%b%b%b" % (pool.request_head, template.forwarded, template.length_line, body))
         return True
 
+    def awaits(self, data: bytes) -> bool:
+        return self._template.awaits(data)
+
     def _find(self) -> bool:
         """The endpoint, when the table is another than it was."""
         live = self._shared.live

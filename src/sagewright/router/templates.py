@@ -115,6 +115,14 @@ class Template:
         outer.update(inner.digest())
         return body if compare_digest(outer.hexdigest().encode(), data[self._signature]) else None
 
+    def awaits(self, data: bytes) -> bool:
+        """Whether the rest of a body is all that such a request lacks."""
+        size = len(data) - self._size
+        if size < 0 or not all(data.startswith(fixed, start) for start, fixed in self._fixed):
+            return False
+        length = data[self._length]
+        return length.isdigit() and size < int(length) <= self._limit
+
     def _prepare(self, data: bytes, size: int, now: float) -> bool:
         """For this date and length, if they are right."""
         length, date = data[self._length], data[self._date]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sagewright.router.heads import Heads
+from sagewright.router.heads import Heads, length
 from sagewright.router.request import CLOSED_SESSION_ID, CUSTOM_ATTRIBUTES, NEW_SESSION_ID, SESSION_ID
 
 _SPECIAL: Final = frozenset({SESSION_ID, NEW_SESSION_ID, CLOSED_SESSION_ID})
@@ -18,6 +18,7 @@ _PASSED_ON: Final = (
     (CUSTOM_ATTRIBUTES, b"\r\nX-Amzn-SageMaker-Custom-Attributes: "),
 )
 _BODILESS: Final = frozenset({b"204", b"205"})
+_LONGEST: Final = 64 * 1024  # bytes of an answer whose head waits for its body
 _MOST: Final = 256  # heads remembered: each second has another Date, and bodies have other lengths
 
 
@@ -28,13 +29,13 @@ class Whole:
 
     __slots__ = ("head", "headers", "lines", "size", "start", "status")
 
-    def __init__(self, head: bytes, status: int, headers: dict[bytes, bytes], length: int) -> None:
+    def __init__(self, head: bytes, status: int, headers: dict[bytes, bytes], size: int) -> None:
         self.head = head
         self.start = len(head)
-        self.size = self.start + length
+        self.size = self.start + size
         self.status = status
         self.headers = headers
-        self.lines = _lines(headers, length) if status == 200 and _SPECIAL.isdisjoint(headers) else b""
+        self.lines = _lines(headers, size) if status == 200 and _SPECIAL.isdisjoint(headers) else b""
 
 
 class Wholes:
@@ -43,6 +44,14 @@ class Wholes:
     def __init__(self, heads: Heads) -> None:
         self._heads = heads
         self._known: dict[bytes, Whole] = {}
+
+    def awaits(self, data: bytes) -> bool:
+        """Whether this is a head, and `read` may take it once its body has come: many servers write them apart."""
+        known = self._known.get(data)
+        if known is not None:
+            return known.start < known.size <= _LONGEST
+        message = self._heads.begin(data) if data.startswith(b"HTTP/1.1 2") else None
+        return message is not None and not message.body and 0 < length(message) <= _LONGEST
 
     def read(self, data: bytes) -> Whole | None:
         """None: not an answer of 2xx that is plain and whole, with nothing after it."""
@@ -60,7 +69,7 @@ class Wholes:
         return made
 
 
-def _lines(headers: dict[bytes, bytes], length: int) -> bytes:
+def _lines(headers: dict[bytes, bytes], size: int) -> bytes:
     """What a client gets of them: contract B.4. The others are nobody's business."""
     given = [start + headers[name] for name, start in _PASSED_ON if name in headers]
-    return b"%b\r\nContent-Length: %d\r\ndate: " % (b"".join(given), length)
+    return b"%b\r\nContent-Length: %d\r\ndate: " % (b"".join(given), size)
