@@ -98,3 +98,20 @@ def test_docker_is_told_that_a_tag_is_immutable(server: Server, docker: Docker, 
         assert "cannot be overwritten because the repository is immutable" in docker.run("push", name, check=False)
     finally:
         docker.run("rmi", name, check=False)
+
+
+@pytest.mark.docker
+def test_docker_mounts_what_another_repository_has(server: Server, docker: Docker) -> None:
+    names = [f"{docker.address}/mount/{each}:v1" for each in ("first", "second")]
+    for each in ("mount/first", "mount/second"):
+        make_repository(server.data, each)
+    docker.login(password(server.data))
+    try:
+        for name in names:
+            docker.run("tag", IMAGE, name)
+        docker.run("push", names[0])
+        assert "Mounted from mount/first" in docker.run("push", names[1])
+        docker.run("rmi", *names)
+        docker.run("pull", names[1])
+    finally:
+        docker.run("rmi", *names, check=False)

@@ -235,3 +235,35 @@ def test_an_image_for_other_processors_is_refused_before_it_starts(server: Serve
     assert "is for s390x processors" in ended["FailureReason"]
     assert "docker build --platform linux/" in ended["FailureReason"]
     assert "Training" not in [each["Status"] for each in ended["SecondaryStatusTransitions"]]
+
+
+def test_a_name_is_first_ours_then_the_engines_then_pulled(server: Server, tmp_path: Path) -> None:
+    name = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/order:v1"
+
+    def build(mark: str, tag: str) -> None:
+        (tmp_path / "Dockerfile").write_text(DOCKERFILE)
+        (tmp_path / "run.sh").write_text(RUN.format(mark=mark))
+        server.run("build", str(tmp_path), "-t", tag)
+
+    def mark_of(job: str) -> str:
+        ended = train(server, name, job)
+        assert ended["TrainingJobStatus"] == "Completed", ended.get("FailureReason")
+        archive = server.client("s3").get_object(Bucket=f"{job}-out", Key=f"{job}/output/model.tar.gz")["Body"].read()
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            found = tar.extractfile("mark")
+            assert found is not None
+            return found.read().decode().strip()
+
+    try:
+        build("ours", name)
+        server.run("push", name)
+        build("the-engines", name)
+        assert mark_of("order-ours") == "ours"
+        server.client("ecr").delete_repository(repositoryName="order", force=True)
+        assert mark_of("order-engines") == "the-engines"
+    finally:
+        subprocess.run(["docker", "rmi", "-f", name], capture_output=True)
+    ended = train(server, name, "order-pulled")
+    assert ended["TrainingJobStatus"] == "Failed"
+    host = name.partition("/")[0]
+    assert f"is not in the local engine, and pulling it from {host} failed" in ended["FailureReason"]

@@ -106,3 +106,16 @@ def test_a_data_directory_is_pruned_without_a_server_too(jobs: Jobs) -> None:
     assert found(server) == {"models": {model.name}}
     server.run("prune", "--yes")
     assert not model.exists()
+
+
+def test_the_server_itself_removes_folders_that_were_left_long_ago(own_server: Server) -> None:
+    own_server.start()
+    own_server.stop()
+    old, young = (own_server.data / "workloads" / f"training-job-{name}-1-algo-1-0badcafe" for name in ("old", "new"))
+    for folder in (old, young):
+        (folder / "ml").mkdir(parents=True)
+    os.utime(old, (OLD, OLD))
+    own_server.start()
+    wait_for(lambda: not old.exists(), "the sweep at the start")
+    assert young.exists(), "it may belong to a row that is just being written"
+    assert "belonged to no resource" in own_server.log()

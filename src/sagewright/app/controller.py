@@ -13,6 +13,7 @@ from typing import Final
 import uvloop
 
 from sagewright.app import child, compose, state
+from sagewright.app.leftovers import Leftovers
 from sagewright.app.transform_process import TransformProcess
 from sagewright.blobs.base import BlobStore
 from sagewright.blobs.files import FileBlobs
@@ -100,6 +101,7 @@ async def _run(settings: Settings) -> None:
     chores = (
         asyncio.create_task(_describe(settings, backends)),
         asyncio.create_task(_sweep(store, blobs)),
+        asyncio.create_task(_sweep_folders(store, settings)),
         asyncio.create_task(_expire(store, settings)),
         asyncio.create_task(_sweep_registry(store, registry_files.Files(data.registry))),
     )
@@ -154,6 +156,24 @@ async def _sweep(store: Store, blobs: BlobStore) -> None:
             await asyncio.to_thread(sweep, store, blobs, _GRACE)
         except (StoreError, BlobError) as error:
             _log.warning("the sweep for orphaned object content was given up until the next one: %s", error)
+        await asyncio.sleep(_SWEEP)
+
+
+async def _sweep_folders(store: Store, settings: Settings) -> None:
+    """Remove folders of workloads that no unfinished resource speaks of: a crash may have left them."""
+
+    def run() -> None:
+        leftovers = Leftovers(settings, store)
+        found = leftovers.old_folders(datetime.now(UTC) - _GRACE)
+        leftovers.remove(found)
+        for told in (*(f"removed {each.name}: it belonged to no resource" for each in found), *leftovers.problems):
+            _log.warning("%s", told)
+
+    while True:
+        try:
+            await asyncio.to_thread(run)
+        except (StoreError, OSError) as error:
+            _log.warning("the sweep for orphaned folders was given up until the next one: %s", error)
         await asyncio.sleep(_SWEEP)
 
 

@@ -72,7 +72,7 @@ class Leftovers:
     def find(self, logs_before: datetime) -> list[Leftover]:
         data = self._settings.data
         containers = asyncio.run(self._containers())
-        folders = [each for each in _children(data.workloads) if not each.name.startswith(".")]
+        folders = _named(data.workloads)
         needed = self._store.read(self._needed)
         found = list(self._logs(logs_before, self._store.read(self._unfinished)))
         found += [each for each in containers if each.name not in needed]
@@ -85,6 +85,13 @@ class Leftovers:
         orphans = registry_sweep.orphans(self._store, images, _GRACE)
         found += [Leftover(IMAGES, str(data.registry), name, images.size(name)) for name in orphans]
         return found + list(self._models())
+
+    def old_folders(self, before: datetime) -> list[Leftover]:
+        """Those of the folders that nobody has touched since; what the server itself removes now and then."""
+        oldest = before.timestamp()
+        folders = [each for each in _named(self._settings.data.workloads) if each.lstat().st_mtime < oldest]
+        needed = self._store.read(self._needed) if folders else ()
+        return [_folder(FOLDERS, each) for each in folders if each.name not in needed]
 
     def remove(self, found: list[Leftover]) -> int:
         """How many bytes that freed. What cannot be removed is told in `problems`."""
@@ -202,6 +209,10 @@ class _Backends:
 
 def _children(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _named(folder: Path) -> list[Path]:
+    return [each for each in _children(folder) if not each.name.startswith(".")]
 
 
 def _folder(what: str, folder: Path) -> Leftover:

@@ -98,10 +98,11 @@ class _Setup:
         if before.is_none and not gone:
             print(f"Docker is not set up for the server of {self._folder.root}: there is nothing to undo.")
             return
-        for each in filter(None, (before.line, *(line for line in self._lines() if line.data in gone))):
+        going = [line for line in self._lines() if line.data in (self._folder.root, *gone)]
+        for each in going:
             print(f"  {self._places.hosts} loses the line of {each.data}")
-            for name in each.names:
-                print(f"  {self._places.certificate(name)} is removed")
+        for name in dict.fromkeys((*before.record.names, *(name for line in going for name in line.names))):
+            print(f"  {self._places.certificate(name)} is removed")
         print(f"  the server of {self._folder.root} leaves port {literal_names.PORT}")
         if dry_run:
             print("\nNothing was changed (--dry-run).")
@@ -166,11 +167,8 @@ class _Setup:
 
     def _record(self, wanted: tuple[str, ...]) -> None:
         """The server sees it within a second."""
-        made = dict.fromkeys(literal_names.load(self._folder).made)
-        for name in wanted:
-            made |= dict.fromkeys(map(str, machine_files.missing_folders(self._places.certificate(name).parent)))
         authority = self._authority()
-        literal_names.save(self._folder, LiteralNames(wanted, tuple(made)))
+        literal_names.save(self._folder, LiteralNames(wanted, literal_names.load(self._folder).made))
         if state.load_running(self._folder) is None:
             return
         deadline = time.monotonic() + _LISTEN_LIMIT
@@ -183,8 +181,11 @@ class _Setup:
             time.sleep(0.1)
 
     def _trust(self, name: str) -> None:
-        path = self._places.certificate(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path, record = self._places.certificate(name), literal_names.load(self._folder)
+        if missing := machine_files.missing_folders(path.parent):
+            made = dict.fromkeys((*record.made, *map(str, missing)))
+            literal_names.save(self._folder, LiteralNames(record.names, tuple(made)))  # before they are made
+            path.parent.mkdir(parents=True, exist_ok=True)
         machine_files.write_new(path, machine_files.certificate(self._folder.root, self._authority().read_text()))
 
     def _name(self, wanted: Sequence[str]) -> None:

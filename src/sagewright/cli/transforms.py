@@ -19,7 +19,7 @@ from sagewright.cli.client import Api
 from sagewright.store.kinds.transform_job import DATA_LOG, FAILED, LOG_GROUP, TERMINAL
 
 _SHOWN: Final = 20  # bad records
-_LAST: Final = 20  # lines of a data log in which the last word on progress is looked for
+_LAST: Final = 1000  # lines of a data log in which the last word on progress is looked for
 _MISSING: Final = "Could not find requested job"
 
 

@@ -1,7 +1,7 @@
 """One folder of a running workload, kept the same in S3 (container contract A.10).
 
     still for a moment, and not as last published  ─► object, whole or not at all
-    published once, and gone                       ─► object deleted
+    published once, and gone for as long           ─► object deleted
     put there by others                            ─► left alone
 
 What was published is on record beside the root, so that a pass after `kill -9` publishes what has changed since and
@@ -64,6 +64,7 @@ class FolderMirror:
         self._published = _read_record(self._record)
         self._seen: dict[str, tuple[Print, float]] = {}  # since when a file is as it is
         self._waits: dict[str, float] = {}  # since when a change is not published
+        self._gone: dict[str, float] = {}  # since when a published file is not there
         self._odd: set[str] = set()
 
     def look(self, meter: Meter, *, last: bool = False) -> None:
@@ -72,7 +73,7 @@ class FolderMirror:
         with self._opened() as folder:
             found = _scan(folder) if folder is not None else {}
             try:
-                self._delete([path for path in self._published if path not in found])
+                self._delete(found, last=last)
                 for path, each in found.items():
                     if self._published.get(path) != each.print and (last or self._is_due(path, each.print)):
                         assert folder is not None
@@ -118,10 +119,15 @@ class FolderMirror:
         self._published[path] = as_seen
         self._waits.pop(path, None)
 
-    def _delete(self, gone: list[str]) -> None:
-        for path in gone:
+    def _delete(self, found: Mapping[str, _Found], *, last: bool) -> None:
+        """Not at once: a program that removes a file before it writes it again would be without it in between."""
+        now = time.monotonic()
+        gone = [path for path in self._published if path not in found]
+        due = [path for path in gone if last or (path in self._gone and now - self._gone[path] >= STILL)]
+        self._gone = {path: self._gone.get(path, now) for path in gone}
+        for path in due:
             self._objects.delete(self._bucket, f"{self._prefix}{path}")
-            del self._published[path]
+            del self._published[path], self._gone[path]
 
     @contextmanager
     def _opened(self) -> Iterator[int | None]:

@@ -11,7 +11,6 @@ Does not own: the channels' data (`staging`), how a workload is run (`backends`)
 from __future__ import annotations
 
 import json
-import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +28,6 @@ ML: Final = "/opt/ml"
 STOP_GRACE: Final = timedelta(seconds=120)
 METRICS: Final = "/opt/ml/output/metrics/sagemaker"
 TENSORS: Final = "/opt/ml/output/tensors/"
-PROFILER: Final = "/opt/ml/output/profiler"
 
 Request = Mapping[str, Any]  # CreateTrainingJob as decoded
 
@@ -64,18 +62,7 @@ def training_folders(request: Request, host: Host | None = None) -> tuple[str, .
     folders = ["input/config", "input/data", "model", "output", "output/data", METRICS.removeprefix(f"{ML}/")]
     own = seen_by(request, host) if host else request
     folders += [f"input/data/{name}" for name in _channel_names(own) if not is_pipe(own, name)]
-    folders += _debug_folders(request)
     return (*folders, *(each.folder for each in mirrors(request)))
-
-
-def _debug_folders(request: Request) -> list[str]:
-    """Where the debugger's hook and the profiler write, when they are configured (contract A.6)."""
-    places = []
-    if hook := request.get("DebugHookConfig"):
-        places.append(posixpath.normpath(hook.get("LocalPath") or TENSORS))
-    if (profiler := request.get("ProfilerConfig")) and not profiler.get("DisableProfiler"):
-        places.append(PROFILER)
-    return [place.removeprefix(f"{ML}/") for place in places if place.startswith(f"{ML}/")]
 
 
 def is_pipe(request: Request, channel: str) -> bool:

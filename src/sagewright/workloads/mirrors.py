@@ -1,9 +1,12 @@
-"""The folders of a training job that are kept the same in S3: checkpoints and TensorBoard's (contract A.9, A.10). Pure.
+"""The folders of a training job that are kept the same in S3 (contract A.9, A.10): checkpoints, what TensorBoard, the
+debugger's hook and the profiler write. Pure.
 
     CheckpointConfig          LocalPath, else /opt/ml/checkpoints           ◄─► S3Uri/...
     TensorBoardOutputConfig   LocalPath, else /opt/ml/output/tensorboard     ─► S3OutputPath/JOB/tensorboard-output/...
+    DebugHookConfig           LocalPath, else /opt/ml/output/tensors         ─► S3OutputPath/JOB/debug-output/...
+    ProfilerConfig            /opt/ml/output/profiler                        ─► S3OutputPath/JOB/profiler-output/...
 
-The second prefix is the one that SDK v2 looks into (`Estimator.latest_job_tensorboard_artifacts_path`).
+These prefixes are those that SDK v2 looks into (`Estimator.latest_job_tensorboard_artifacts_path` and its like).
 A path below /opt/ml is a folder at its own place; any other is a folder of ours, mounted there.
 """
 
@@ -20,6 +23,8 @@ from sagewright.workloads.workload import Mount
 ML: Final = "/opt/ml"
 CHECKPOINTS: Final = "/opt/ml/checkpoints"
 TENSORBOARD: Final = "/opt/ml/output/tensorboard"
+TENSORS: Final = "/opt/ml/output/tensors"
+PROFILER: Final = "/opt/ml/output/profiler"
 
 Request = Mapping[str, Any]
 
@@ -29,17 +34,31 @@ def mirrors(request: Request) -> tuple[Mirror, ...]:
     if checkpoints := request.get("CheckpointConfig"):
         folder = _folder(_path(checkpoints, CHECKPOINTS), CHECKPOINTS)
         found.append(Mirror(folder, checkpoints["S3Uri"].rstrip("/"), restore=True))
-    if board := request.get("TensorBoardOutputConfig"):
-        uri = f"{board['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/tensorboard-output"
-        found.append(Mirror(_folder(_path(board, TENSORBOARD), TENSORBOARD), uri, growing=True))
+    for config, default, name in _written(request):
+        uri = f"{config['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/{name}"
+        found.append(Mirror(_folder(_path(config, default), default), uri, growing=True))
     return tuple(found)
 
 
 def mirror_mounts(request: Request, root: Path) -> tuple[Mount, ...]:
     """For those whose path is not below /opt/ml."""
-    asked = ((request.get("CheckpointConfig"), CHECKPOINTS), (request.get("TensorBoardOutputConfig"), TENSORBOARD))
-    paths = [(_path(config, default), default) for config, default in asked if config]
+    checkpoints = request.get("CheckpointConfig")
+    asked = [(checkpoints, CHECKPOINTS)] if checkpoints else []
+    asked += [(config, default) for config, default, _ in _written(request)]
+    paths = [(_path(config, default), default) for config, default in asked]
     return tuple(Mount(root / _folder(path, default), path) for path, default in paths if not _is_in(path, ML))
+
+
+def _written(request: Request) -> list[tuple[Mapping[str, Any], str, str]]:
+    """What is only published: its configuration, its folder where that names none, and its place below the job's."""
+    board, hook = request.get("TensorBoardOutputConfig"), request.get("DebugHookConfig")
+    profiler = request.get("ProfilerConfig") or {}
+    wanted = bool(profiler.get("S3OutputPath")) and not profiler.get("DisableProfiler")
+    return [
+        *([(board, TENSORBOARD, "tensorboard-output")] if board else []),
+        *([(hook, TENSORS, "debug-output")] if hook else []),
+        *([({"S3OutputPath": profiler["S3OutputPath"]}, PROFILER, "profiler-output")] if wanted else []),
+    ]
 
 
 def _path(config: Mapping[str, Any], default: str) -> str:

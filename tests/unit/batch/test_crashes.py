@@ -15,22 +15,28 @@ from support.small_disk import fill, small_disk
 from support.transform_runs import BUCKET, Runs, container
 
 KILLS = 12
+SINGLE = {"BatchStrategy": "SingleRecord"}
+WHOLE = {"MaxPayloadInMB": 0}  # with inference ids the answer is held
 
 
-def slow(body: bytes) -> tuple[int, bytes]:
-    time.sleep(random.random() * 0.008)
-    return 200, body
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_any_instant_is_survived(runs: Runs, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "asked", "pause", "ids"), [(1, SINGLE, 0.008, True), (2, WHOLE, 0.3, False), (3, WHOLE, 0.3, True)]
+)
+def test_any_instant_is_survived(runs: Runs, seed: int, asked: dict[str, Any], pause: float, ids: bool) -> None:
     chance = random.Random(seed)
+
+    def slow(body: bytes) -> tuple[int, bytes]:
+        time.sleep(random.random() * pause)
+        return 200, body
+
     objects = {f"{n:03}": b"".join(b"%d,%d\n" % (n, i) for i in range(chance.choice((1, 9, 120)))) for n in range(40)}
     runs.put({f"in/{name}": data for name, data in objects.items()})
     expected = {f"{name}.out": data for name, data in objects.items()}
-    capture = {"DestinationS3Uri": f"s3://{BUCKET}/cap", "GenerateInferenceId": True}
+    capture = {"DestinationS3Uri": f"s3://{BUCKET}/cap", "GenerateInferenceId": ids}
+    bare = _bare if ids else dict
     with container(slow) as address:
-        job = runs.job(address, MaxConcurrentTransforms=4, BatchStrategy="SingleRecord", DataCaptureConfig=capture)
+        output = {"AssembleWith": "Line"}
+        job = runs.job(address, MaxConcurrentTransforms=4, DataCaptureConfig=capture, TransformOutput=output, **asked)
         published: dict[str, bytes] = {}
         kills = 0
         while True:
@@ -40,7 +46,7 @@ def test_any_instant_is_survived(runs: Runs, seed: int) -> None:
                 time.sleep(chance.random() * 0.4)
                 ended = running.poll() is not None
             outputs = runs.outputs()
-            assert _bare(outputs) == {name: expected[name] for name in outputs}, "what is there is whole"
+            assert bare(outputs) == {name: expected[name] for name in outputs}, "what is there is whole"
             assert {name: outputs[name] for name in published} == published, "what was there is the same, ids too"
             published = outputs
             if ended or kills == KILLS:
@@ -49,7 +55,7 @@ def test_any_instant_is_survived(runs: Runs, seed: int) -> None:
         result = runs.run(job)
     assert (result["error"], result["progress"]["objects"]) == ("", 40)
     assert result["progress"]["records"] == sum(data.count(b"\n") for data in objects.values())
-    assert _bare(runs.outputs()) == expected
+    assert bare(runs.outputs()) == expected
     (names,) = [json.loads(data) for key, data in runs.outputs("cap/").items() if key.startswith("output")]
     assert names[1:] == list(expected)
     assert kills > 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -139,6 +140,10 @@ def test_half_of_it_is_said(machine: Machine) -> None:
         False,
         f"half set up: {machine.places.certificate(HOST)} is missing or not this server's",
     )
+    shutil.rmtree(machine.places.certificates.parent)
+    machine.setup()
+    machine.setup(undo=True)
+    assert (machine.etc(), machine.places.hosts.read_bytes()) == (["hosts"], HOSTS)
     machine.setup()
     machine.places.hosts.write_bytes(HOSTS)
     assert (

@@ -176,8 +176,22 @@ async def test_a_root_that_is_not_there_says_nothing_about_its_files(bench: Benc
 async def test_a_folder_that_the_program_removed_is_empty(bench: Bench) -> None:
     bench.objects.put("b", "ckpt/a", b"a")
     shutil.rmtree(await staged(bench))
-    folder(bench).look(Meter())
+    folder(bench).look(Meter(), last=True)
     assert objects(bench) == {}
+
+
+async def test_a_file_that_is_removed_to_be_written_again_is_never_gone(bench: Bench) -> None:
+    bench.objects.put("b", "ckpt/last", b"one")
+    home = await staged(bench)
+    seen = folder(bench)
+    for content in (b"two", b"three"):
+        (home / "last").unlink()
+        seen.look(Meter())
+        assert set(objects(bench)) == {"last"}
+        (home / "last").write_bytes(content)
+        seen.look(Meter())
+        seen.look(Meter())
+        assert objects(bench) == {"last": content}
 
 
 @pytest.mark.parametrize("place", ["checkpoints", "checkpoints/deep"])

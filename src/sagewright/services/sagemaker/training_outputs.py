@@ -15,6 +15,12 @@ from sagewright.store import object_rows
 from sagewright.store.resources import Tx
 from sagewright.wire.faults import validation
 
+_PUBLISHED: Final = (
+    ("CheckpointConfig", "S3Uri"),
+    ("TensorBoardOutputConfig", "S3OutputPath"),
+    ("DebugHookConfig", "S3OutputPath"),
+    ("ProfilerConfig", "S3OutputPath"),
+)
 _ML: Final = "/opt/ml"
 _CLOSED: Final = ("/opt/ml/input", "/dev", "/proc", "/sys")  # a folder of the program's own cannot be there
 _ADVICE: Final = "give a folder of its own, such as /opt/ml/checkpoints"
@@ -23,8 +29,8 @@ _ADVICE: Final = "give a folder of its own, such as /opt/ml/checkpoints"
 def check(ctx: Ctx, tx: Tx, request: Request) -> None:
     """Raises ApiFault for the first thing that is wrong."""
     _check_bucket(ctx, tx, request["OutputDataConfig"]["S3OutputPath"], "OutputDataConfig.S3OutputPath")
-    for name, member in (("CheckpointConfig", "S3Uri"), ("TensorBoardOutputConfig", "S3OutputPath")):
-        if config := request.get(name):
+    for name, member in _PUBLISHED:
+        if (config := request.get(name)) and config.get(member):
             _check_bucket(ctx, tx, config[member], f"{name}.{member}")
             if "LocalPath" in config:
                 _check_path(config["LocalPath"], f"{name}.LocalPath")

@@ -13,6 +13,12 @@ from sagewright.store.resources import Resource
 
 _SPOT_PRICE: Final = 0.3  # of the on-demand price; AWS speaks of savings of up to 90 %
 
+_RULES: Final[Mapping[str, str]] = {
+    "DebugRuleConfigurations": "DebugRuleEvaluationStatuses",
+    "ProfilerRuleConfigurations": "ProfilerRuleEvaluationStatuses",
+}
+_NOT_EVALUATED: Final = "Rules are kept, and not evaluated: what the hook or the profiler writes is in S3OutputPath."
+
 _ECHOED = (
     "HyperParameters",
     "RoleArn",
@@ -56,6 +62,9 @@ def describe(job: Resource) -> Response:
     )
     if profiler := request.get("ProfilerConfig"):
         shown["ProfilerConfig"] = profiler
+    for asked, shown_as in _RULES.items():
+        if rules := request.get(asked):
+            shown[shown_as] = [_rule(rule, job) for rule in rules]
     if reason := status.get("failure_reason"):
         shown["FailureReason"] = reason
     if metrics := status.get("metrics"):
@@ -149,6 +158,16 @@ def _image_digest(job: Resource) -> str:
     image = job.spec["image"]
     pinned = (image.get("folder") or {}).get("digest") or (image.get("own") or "").partition("@")[2]
     return str(pinned or job.status.get("image_digest") or "")
+
+
+def _rule(rule: Mapping[str, Any], job: Resource) -> dict[str, Any]:
+    """Nothing evaluates it, which must not look as if it had found no issues."""
+    return {
+        "RuleConfigurationName": rule["RuleConfigurationName"],
+        "RuleEvaluationStatus": "Stopped",
+        "StatusDetails": _NOT_EVALUATED,
+        "LastModifiedTime": job.created_at,
+    }
 
 
 def _transition(entry: Mapping[str, Any]) -> dict[str, Any]:
