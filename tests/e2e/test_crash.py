@@ -18,11 +18,15 @@ LINES = 60
 def create(server: Server, name: str, image: str, **parameters: str) -> None:
     s3 = server.client("s3")
     s3.create_bucket(Bucket="crash")
+    for number in range(50):
+        s3.put_object(Bucket="crash", Key=f"data/{number}", Body=b"input")
+    data = {"S3DataType": "S3Prefix", "S3Uri": "s3://crash/data/"}
     server.client("sagemaker").create_training_job(
         TrainingJobName=name,
         AlgorithmSpecification={"TrainingImage": image, "TrainingInputMode": "File"},
         RoleArn="arn:aws:iam::000000000000:role/SageMakerRole",
         HyperParameters=parameters,
+        InputDataConfig=[{"ChannelName": "train", "DataSource": {"S3DataSource": data}}],
         OutputDataConfig={"S3OutputPath": "s3://crash/out"},
         ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
         StoppingCondition={"MaxRuntimeInSeconds": 600},
@@ -85,6 +89,9 @@ def test_a_docker_job_survives_kills(own_server: Server, docker_image: str, seed
     survive(own_server, docker_image, kills=4, seed=seed)
     names = subprocess.run(["docker", "ps", "-a", "--format", "{{.Names}}"], capture_output=True, text=True).stdout
     assert "counting" not in names
+    command = ["docker", "volume", "ls", "--format", "{{.Labels}}"]
+    labels = subprocess.run(command, capture_output=True, text=True).stdout
+    assert "counting" not in labels, "what its inputs were layered with is gone"
 
 
 @pytest.mark.process

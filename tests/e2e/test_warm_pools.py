@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,20 +12,35 @@ from e2e.test_jobs import Jobs
 from support.images import BUSYBOX
 from support.server import Server, wait_for
 
-pytestmark = pytest.mark.docker
-
-IMAGE = "sagewright-test/warm:1"
+IMAGE = "sagewright-test/warm:2"
 PROGRAM = (
     'FROM {base}\nENTRYPOINT ["/bin/sh", "-c", "c=$SAGEMAKER_MANAGED_WARMPOOL_CACHE_DIRECTORY; '
-    'echo found $(cat $c/jobs); echo $TRAINING_JOB_NAME >> $c/jobs; echo m > /opt/ml/model/m", "sh"]\n'
+    'echo found $(cat $c/jobs 2>/dev/null); echo $TRAINING_JOB_NAME >> $c/jobs; echo m > /opt/ml/model/m", "sh"]\n'
 )
 
 
-@pytest.fixture
-def jobs(server: Server, docker_image: str, request: pytest.FixtureRequest) -> Jobs:
+FOLDER_PROGRAM = """\
+import os, pathlib, tempfile
+cache = pathlib.Path(os.environ.get("SAGEMAKER_MANAGED_WARMPOOL_CACHE_DIRECTORY") or tempfile.mkdtemp(), "jobs")
+print("found", cache.read_text() if cache.exists() else "", flush=True)
+with cache.open("a") as file:
+    print(os.environ["TRAINING_JOB_NAME"], file=file)
+"""
+
+
+@pytest.fixture(
+    params=[pytest.param("process", marks=pytest.mark.process), pytest.param("docker", marks=pytest.mark.docker)]
+)
+def jobs(server: Server, request: pytest.FixtureRequest, tmp_path: Path) -> Jobs:
+    prefix = f"warm-{'moves' if 'moves' in request.node.name else 'ends'}-{request.param}"
+    if request.param == "process":
+        (tmp_path / "main.py").write_text(FOLDER_PROGRAM)
+        server.run("image", "add", str(tmp_path), "--name", "warm", "--entrypoint", "python main.py")
+        return Jobs(server, "warm", prefix)
+    request.getfixturevalue("docker_image")
     build = ["docker", "build", "-q", "-t", IMAGE, "-"]
     subprocess.run(build, input=PROGRAM.format(base=BUSYBOX).encode(), check=True, capture_output=True)
-    return Jobs(server, IMAGE, f"warm-{'moves' if 'moves' in request.node.name else 'ends'}")
+    return Jobs(server, IMAGE, prefix)
 
 
 def config(keep: int, volume: int) -> dict[str, Any]:
@@ -57,10 +73,10 @@ def test_the_cache_moves_on_and_ends_with_the_pool(jobs: Jobs) -> None:
     assert found == "", "another volume size is another configuration"
     assert pool(jobs, other) == {}
     second, found = run(jobs, 600, 11)
-    assert found == first
+    assert found.split() == [first]
     wait_for(lambda: pool(jobs, first)["Status"] == "Reused", "its owner knows")
     assert pool(jobs, first)["ReusedByJob"] == second
-    listed = jobs.sagemaker.list_training_jobs(WarmPoolStatusEquals="Available", NameContains="warm-")
+    listed = jobs.sagemaker.list_training_jobs(WarmPoolStatusEquals="Available", NameContains=jobs.prefix)
     assert [each["TrainingJobName"] for each in listed["TrainingJobSummaries"]] == [second]
     with pytest.raises(jobs.sagemaker.exceptions.ResourceInUse):
         jobs.sagemaker.delete_training_job(TrainingJobName=second)
