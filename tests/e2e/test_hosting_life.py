@@ -108,7 +108,7 @@ def test_a_slow_model_does_not_stall_the_control_api(made: Deployments) -> None:
     """Requests are under way, and none of them ends before the control API has answered many of its own."""
     name = made.deploy()
     with ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(made.invoke, name, b"%d" % number, CustomAttributes="sleep=20") for number in range(8)]
+        asked = [pool.submit(made.invoke, name, b"%d" % number, CustomAttributes="sleep=10") for number in range(8)]
         for number in range(5):
             assert made.describe(name)["EndpointStatus"] == "InService"
             made.sagemaker.list_endpoints()
