@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import orjson
 
-from sagewright.batch.inputs import Item, ObjectStore, split_uri
+from sagewright.batch.inputs import Item, ObjectStore
+from sagewright.core.s3_uris import split_uri
 
 _SUFFIX: Final = ".out"
 

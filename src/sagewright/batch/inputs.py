@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
-import orjson
-
 from sagewright.core.errors import NotFound, TransferError
-
-_LONGEST_MANIFEST = 64 << 20  # bytes
+from sagewright.core.s3_uris import split_uri
+from sagewright.workloads.manifests import objects_of, read_manifest
 
 
 class StoredObject(Protocol):
@@ -59,11 +57,6 @@ class Item(NamedTuple):
         return cls(*row)
 
 
-def split_uri(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key
-
-
 def items(request: Mapping[str, Any], objects: ObjectStore) -> Iterator[Item]:
     """What the job does, in the order of keys. Raises TransferError when that is nothing, or a manifest cannot be read,
     or the bucket has gone."""
@@ -84,7 +77,7 @@ def _items(request: Mapping[str, Any], objects: ObjectStore) -> Iterator[Item]:
     _, folder = split_uri(request["TransformOutput"]["S3OutputPath"].rstrip("/"))
     bucket, prefix = split_uri(source["S3Uri"])
     if source["S3DataType"] == "ManifestFile":
-        yield from _listed(bucket, prefix, folder, objects)
+        yield from _listed(source["S3Uri"], folder, objects)
         return
     for each in objects.list(bucket, prefix):
         if each.key.endswith("/") and not each.size:
@@ -102,27 +95,9 @@ def _target(folder: str, relative: str) -> str:
     return f"{folder}/{relative}.out" if folder else f"{relative}.out"
 
 
-def _listed(bucket: str, key: str, folder: str, objects: ObjectStore) -> Iterator[Item]:
-    """A manifest: [{"prefix": "s3://b/p/"}, "a.csv", ...]."""
-    where = f"The manifest s3://{bucket}/{key}"
-    try:
-        with objects.open(bucket, key) as file:
-            text = file.read(_LONGEST_MANIFEST + 1)
-    except NotFound:
-        raise TransferError(f"ClientError: {where} does not exist. Upload it, or correct S3Uri.") from None
-    if len(text) > _LONGEST_MANIFEST:
-        raise TransferError(f"ClientError: {where} is larger than 64 MiB. Use S3Prefix, or several jobs.")
-    try:
-        head, *names = orjson.loads(text)
-        start = head["prefix"]
-        if not str(start).startswith("s3://") or not all(isinstance(name, str) for name in names):
-            raise TypeError
-    except (ValueError, KeyError, TypeError):
-        form = '[{"prefix": "s3://BUCKET/PREFIX/"}, "a.csv", "b.csv"]'
-        raise TransferError(f"ClientError: {where} cannot be read. Write it as {form}.") from None
-    source, prefix = split_uri(start)
-    for name in sorted(set(names)):
-        size = next((each.size for each in objects.list(source, prefix + name) if each.key == prefix + name), None)
-        if size is None:
-            raise TransferError(f"ClientError: {where} names s3://{source}/{prefix}{name}, which does not exist.")
-        yield Item(source, prefix + name, size, _target(folder, name))
+def _listed(uri: str, folder: str, objects: ObjectStore) -> Iterator[Item]:
+    where = f"ClientError: The manifest {uri}"
+    manifest = read_manifest(uri, where, objects)
+    found = objects_of(manifest, where, objects)
+    for key in sorted(found):
+        yield Item(manifest.bucket, key, found[key].size, _target(folder, manifest.names[key]))

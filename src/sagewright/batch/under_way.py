@@ -14,12 +14,13 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final, cast
 
-from sagewright.batch.inputs import Item, ObjectStore, ObjectWriter, split_uri
+from sagewright.batch.inputs import Item, ObjectStore, ObjectWriter
 from sagewright.batch.options import Options
 from sagewright.batch.reports import Report, place
 from sagewright.batch.sending import BatchFailed
 from sagewright.batch.splitting import BadRecord, Batch, split
 from sagewright.core.errors import NotFound, TransferError
+from sagewright.core.s3_uris import split_uri
 
 NOT_GZIP: Final = (gzip.BadGzipFile, zlib.error, EOFError)
 _BINARY: Final = "binary/octet-stream"

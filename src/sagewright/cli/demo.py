@@ -29,6 +29,7 @@ from sagewright.cli.demo_endpoint import deploy_and_predict
 from sagewright.cli.images import register
 from sagewright.cli.logs import follow_log
 from sagewright.core.errors import SettingsError
+from sagewright.core.s3_uris import split_uri
 from sagewright.settings import DataDir
 from sagewright.store.kinds import role as roles
 
@@ -148,7 +149,7 @@ def _report(console: Console, api: Api, job: dict[str, Any], seconds: float) -> 
         console.print(f"[red]{job['TrainingJobStatus']}[/]: {job.get('FailureReason', '')}", soft_wrap=True)
         sys.exit(1)
     uri = str(job["ModelArtifacts"]["S3ModelArtifacts"])
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split_uri(uri)
     archive = api.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         members = ", ".join(f"{member.name} ({member.size:,} bytes)" for member in tar if member.isfile())

@@ -23,9 +23,10 @@ from typing import Final
 
 from sagewright.core.errors import TransferError
 from sagewright.core.ids import Account
+from sagewright.core.s3_uris import split_uri
 from sagewright.staging.meter import Meter
 from sagewright.staging.packing import PIECE, packed
-from sagewright.staging.source import ObjectBatch, ObjectStore, split_uri
+from sagewright.staging.source import ObjectBatch, ObjectStore
 from sagewright.workloads.transfer import CollectOutputs
 
 _ARCHIVE_TYPE: Final = "application/x-tar"

@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from sagewright.core.errors import TransferError
+from sagewright.core.s3_uris import split_uri
 from sagewright.staging.meter import Meter
-from sagewright.staging.source import ObjectStore, split_uri
+from sagewright.staging.source import ObjectStore
 from sagewright.workloads.transfer import Mirror
 
 RECORD: Final = "mirrors"  # beside the root

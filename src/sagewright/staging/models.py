@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from sagewright.core.errors import BlobStoreFull, NotFound, TransferError
+from sagewright.core.s3_uris import split_uri
 from sagewright.staging import disk
 from sagewright.staging.archive import unpack
 from sagewright.staging.meter import Meter
 from sagewright.staging.plan import plan_channel
-from sagewright.staging.source import ObjectStore, StoredObject, split_uri
+from sagewright.staging.source import ObjectStore, StoredObject
 from sagewright.workloads.transfer import StageModel
 
 EMPTY: Final = "empty"

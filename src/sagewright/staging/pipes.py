@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
 from sagewright.core.errors import NotFound, TransferError
+from sagewright.core.s3_uris import split_uri
 from sagewright.staging import disk
-from sagewright.staging.channels import found_objects, listed_objects, nothing_found
+from sagewright.staging.channels import listed_objects, nothing_found
 from sagewright.staging.meter import Meter
 from sagewright.staging.plan import sharded
-from sagewright.staging.source import ObjectStore, StoredObject, split_uri
+from sagewright.staging.source import ObjectStore, StoredObject
+from sagewright.workloads.manifests import find_objects
 from sagewright.workloads.transfer import ChannelInput, PipeInput, StageInputs
 
 RECORD: Final = "pipes"  # beside ROOT
@@ -196,7 +198,7 @@ def _look_up(
         by_bucket.setdefault(bucket, []).append(key)
     found: dict[str, StoredObject] = {}
     for bucket, keys in by_bucket.items():
-        there = found_objects(keys, bucket, objects) if objects.bucket_exists(bucket, transfer.account) else {}
+        there = find_objects(keys, bucket, objects) if objects.bucket_exists(bucket, transfer.account) else {}
         missing = sorted(set(keys) - there.keys())
         if missing:
             raise TransferError(

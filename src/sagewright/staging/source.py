@@ -74,9 +74,3 @@ class ObjectStore(Protocol):
     def delete(self, bucket: str, key: str) -> None:
         """Deleting an object that is not there is success."""
         ...
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """`s3://bucket/key` → (bucket, key). The form was checked when the job was created."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key

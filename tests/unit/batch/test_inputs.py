@@ -82,14 +82,14 @@ def test_a_manifest_names_the_objects(objects: PlainObjects) -> None:
 @pytest.mark.parametrize(
     ("manifest", "why"),
     [
-        (b"{", "cannot be read"),
-        (b"[]", "cannot be read"),
-        (b'[{"prefix": "p/"}, "a"]', "cannot be read"),
-        (b'[{"prefix": "s3://b/p/"}, 1]', "cannot be read"),
-        (b'{"prefix": "s3://b/p/"}', "cannot be read"),
-        (b'[{"prefix": "s3://b/p/"}, "a", "gone"]', "names s3://b/p/gone, which does not exist"),
+        (b"{", "is not JSON"),
+        (b"[]", "does not begin with a prefix"),
+        (b'[{"prefix": "p/"}, "a"]', "does not begin with a prefix"),
+        (b'[{"prefix": "s3://b/p/"}, 1]', "the entry 1, which is no text"),
+        (b'{"prefix": "s3://b/p/"}', "does not begin with a prefix"),
+        (b'[{"prefix": "s3://b/p/"}, "a", "gone"]', "lists 1 objects that do not exist, the first of them s3://b/p/gone"),
         (b'[{"prefix": "s3://nowhere/"}, "a"]', "bucket"),
-        (b'[{"prefix": "s3://b/p/"}]', "No S3 objects found"),
+        (b'[{"prefix": "s3://b/p/"}]', "lists no objects"),
     ],
 )
 def test_a_manifest_that_cannot_be_followed(objects: PlainObjects, manifest: bytes, why: str) -> None:
