@@ -87,7 +87,10 @@ def test_a_manifest_names_the_objects(objects: PlainObjects) -> None:
         (b'[{"prefix": "p/"}, "a"]', "does not begin with a prefix"),
         (b'[{"prefix": "s3://b/p/"}, 1]', "the entry 1, which is no text"),
         (b'{"prefix": "s3://b/p/"}', "does not begin with a prefix"),
-        (b'[{"prefix": "s3://b/p/"}, "a", "gone"]', "lists 1 objects that do not exist, the first of them s3://b/p/gone"),
+        (
+            b'[{"prefix": "s3://b/p/"}, "a", "gone"]',
+            "lists 1 objects that do not exist, the first of them s3://b/p/gone",
+        ),
         (b'[{"prefix": "s3://nowhere/"}, "a"]', "bucket"),
         (b'[{"prefix": "s3://b/p/"}]', "lists no objects"),
     ],
