@@ -93,9 +93,10 @@ def test_docker_is_told_that_a_tag_is_immutable(server: Server, docker: Docker, 
     name = f"{docker.address}/fixed:v1"
     docker.run("tag", IMAGE, name)
     try:
-        docker.run("push", name)
+        digest = docker.run("push", name).rpartition("digest: ")[2].split()[0]
         docker.run("build", "-q", "-t", name, "-", given=f"FROM {IMAGE}\nLABEL changed=yes\n")
         assert "cannot be overwritten because the repository is immutable" in docker.run("push", name, check=False)
+        docker.run("rmi", f"{docker.address}/fixed@{digest}")
     finally:
         docker.run("rmi", name, check=False)
 

@@ -84,8 +84,9 @@ class GatewayHttp(HttpToolsProtocol):
     def sends_files(self) -> bool:
         """Not through TLS, whose bytes are made here; not without a length; not while a further request waits for its
         turn, since `cycle` is that one's."""
-        plain = SUPPORTED and self.scheme == "http"
-        return plain and self.cycle.chunked_encoding is False and self.cycle.scope["method"] != "HEAD"
+        cycle: Any = self.cycle
+        plain = SUPPORTED and self.scheme == "http" and not isinstance(cycle, Turn)
+        return plain and cycle.chunked_encoding is False and cycle.scope["method"] != "HEAD"
 
     async def send_file(self, span: FileSpan) -> bool:
         """The body, or a part of it, of the response under way. False when the client has gone. Raises BlobError."""
