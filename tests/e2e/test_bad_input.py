@@ -68,10 +68,10 @@ CASES: list[tuple[str, Callable[[dict[str, Any]], None], str, str]] = [
         "needs Pipe input mode",
     ),
     (
-        "two hosts",
-        put(ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}),
-        "ValidationException",
-        "InstanceCount=1",
+        "too many hosts",
+        put(ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 65, "VolumeSizeInGB": 1}),
+        "ResourceLimitExceeded",
+        "64",
     ),
     ("no image", put(AlgorithmSpecification={"TrainingInputMode": "File"}), "ValidationException", "TrainingImage"),
 ]

@@ -145,7 +145,7 @@ def test_kill_minus_9_of_the_server_is_not_seen_by_the_reader(own_jobs: Jobs) ->
 
 def test_a_killed_feeder_is_never_silently_wrong_data(own_jobs: Jobs) -> None:
     own_jobs.s3.put_object(Bucket=BUCKET, Key="big/a", Body=BIG)
-    name = start(own_jobs, channel("big", f"s3://{BUCKET}/big/"), pause="0.01")
+    name = start(own_jobs, channel("big", f"s3://{BUCKET}/big/"), pause="0.1")
     wait_for(lambda: "reading big_0" in own_jobs.server.run("logs", name).stdout, "it reads")
     os.kill(feeder(own_jobs.server), signal.SIGKILL)
     job = own_jobs.end(name)

@@ -127,7 +127,7 @@ def test_streams_have_awss_names(made: Transforms) -> None:
 
 @PROCESS
 def test_progress_while_it_runs(made: Transforms) -> None:
-    made.put("progress", {f"{number}": b"1\n" * 40 for number in range(3)})
+    made.put("progress", {f"{number}": b"1\n" * 400 for number in range(3)})
     full = made.create("progress", made.model("slow"), BatchStrategy="SingleRecord", count=2)
     wait_for(lambda: full in made.server.run("jobs").stdout and "records/s" in _line(made, full), "it tells progress")
     assert "of 3 objects" in _line(made, full), "of all instances together"
