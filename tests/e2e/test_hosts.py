@@ -44,10 +44,13 @@ def channel(name: str, **source: Any) -> dict[str, Any]:
 
 
 def logs(jobs: Jobs, name: str) -> dict[str, list[str]]:
-    """Lines by host."""
+    """Lines by host; none before the first job of the server has said something."""
     client = jobs.server.client("logs")
     group = "/aws/sagemaker/TrainingJobs"
-    streams = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+    try:
+        streams = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+    except client.exceptions.ResourceNotFoundException:
+        return {}
     said = {}
     for stream in (each["logStreamName"] for each in streams):
         events = client.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)["events"]

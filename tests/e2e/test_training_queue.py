@@ -21,7 +21,9 @@ def test_jobs_beyond_the_machine_wait_in_order_and_all_run_once(server: Server, 
     waiting = [job for job in shown if job["SecondaryStatus"] == "Pending"]
     assert waiting
     assert all("Waiting for capacity - " in job["SecondaryStatusTransitions"][-1]["StatusMessage"] for job in waiting)
-    listed = {job["TrainingJobName"]: job for job in json.loads(server.run("jobs", "--json", "--limit", "20").stdout)}
+    listed = {
+        job.get("TrainingJobName"): job for job in json.loads(server.run("jobs", "--json", "--limit", "20").stdout)
+    }
     assert set(names) <= set(listed)
     queued = [listed[name]["QueuePosition"] for name in names if "QueuePosition" in listed[name]]
     assert queued == sorted(queued), "the line is in the order of creation"

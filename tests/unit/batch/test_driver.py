@@ -178,12 +178,12 @@ async def test_the_first_bad_record_is_the_reason_and_each_that_was_sent_is_told
 
 async def test_a_request_that_takes_too_long_is_given_up(runs: Runs) -> None:
     runs.put({"in/a": b"1\n"})
-    with container(Model(pause=8)) as address:
+    with container(Model(pause=20)) as address:
         random.seed(1)
-        limits = {"InvocationsTimeoutInSeconds": 2, "InvocationsMaxRetries": 1}
+        limits = {"InvocationsTimeoutInSeconds": 1, "InvocationsMaxRetries": 1}
         error, _ = await runs.drive(runs.job(address, ModelClientConfig=limits))
     assert "AlgorithmError" in error
-    assert "no answer within 2 s (ModelClientConfig.InvocationsTimeoutInSeconds)" in error
+    assert "no answer within 1 s (ModelClientConfig.InvocationsTimeoutInSeconds)" in error
 
 
 @pytest.mark.parametrize("strategy", ["SingleRecord", "MultiRecord"])
