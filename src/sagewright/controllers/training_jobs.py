@@ -40,6 +40,7 @@ from sagewright.controllers.controller import (
     Watch,
 )
 from sagewright.controllers.training_cleanup import CleanUp
+from sagewright.controllers.training_memory import Memory
 from sagewright.controllers.training_queue import JobQueue
 from sagewright.controllers.training_requests import Requests
 from sagewright.controllers.training_steps import Job
@@ -87,8 +88,7 @@ class TrainingController:
         new_id: Callable[[Kind, str, int, int], WorkloadId] = workload_id,
         queue: JobQueue | None = None,
     ) -> None:
-        self._queue = queue or JobQueue()
-        self._pools = pools.WarmPools()
+        self._memory = Memory(queue or JobQueue())
         self._workloads = workloads
         self._ask = Requests(workloads, surroundings)
         self._timing = timing or Timing()
@@ -96,16 +96,13 @@ class TrainingController:
         self._new_id = new_id
 
     def load(self, tx: Tx, key: Key) -> tuple[Resource, Job] | None:
-        self._queue.fill(tx)
-        self._pools.fill(tx)
+        self._memory.fill(tx)
         row = tx.find(key)
         if row is None:
-            self._queue.release(key)
-            self._pools.forget(key)
+            self._memory.gone(key)
             return None
         job = Job.of(row)
-        self._queue.note(job)
-        self._pools.note(job)
+        self._memory.note(job)
         return row, job
 
     def watch(self, job: Job) -> Watch:
@@ -142,9 +139,9 @@ class TrainingController:
 
     def decide(self, job: Job, seen: Seen, now: datetime) -> Decision:
         if job.resource.state in job_kind.TERMINAL:
-            return self._clean_up.decide(job, seen, self._pools.asked_for(job, now), now)
+            return self._clean_up.decide(job, seen, self._memory.pools.asked_for(job, now), now)
         if job.status.removing:
-            return self._give_up(job, seen)
+            return self._give_up(job, seen, now)
         if job.status.ending is not None:
             return self._end(job, seen, now)
         if job.spec.stop_requested_at is not None:
@@ -154,7 +151,7 @@ class TrainingController:
         if not job.workloads:
             return self._enter(job, seen, now)
         if job.status.giving_up:
-            return self._give_up(hosts.noted(job, seen), seen)
+            return self._give_up(hosts.noted(job, seen), seen, now)
         decision = pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
         return mirrors.with_mirrors(decision, job, seen, self._workloads)
 
@@ -178,7 +175,7 @@ class TrainingController:
     def _enter(self, job: Job, seen: Seen, now: datetime) -> Decision:
         """Begin, unless the machine has no room for it yet."""
         has = seen.capabilities.get(job.backend)
-        missing = self._queue.enter(job, has) if has else ""
+        missing = self._memory.queue.enter(job, has) if has else ""
         if not missing:
             return self._begin(job, has, now)
         status = replace(job.status, unreachable_since=None)
@@ -194,7 +191,7 @@ class TrainingController:
             self._new_id(job_kind.KIND, job.name, attempt, number) for number in range(1, len(job.hosts) + 1)
         )
         less = bounded(job.hosts, steps.machine(has)) if has else ""
-        pool = self._pools.claim(job)
+        pool = self._memory.pools.claim(job)
         begun = now if job.status.transitions else min(job.resource.created_at, now)
         status = steps.enter(job.status, steps.STARTING, steps.STARTED_TEXT, begun)
         status = steps.enter(status, steps.STARTING, steps.PREPARING_TEXT, now, less)
@@ -286,8 +283,10 @@ class TrainingController:
         status = steps.detailed(status, f"{job.host(first.workload).name} has failed, {stopped}", now)
         return self._keep(job, status, "one host has failed", tuple(Stop(job.backend, each) for each in live))
 
-    def _give_up(self, job: Job, seen: Seen) -> Decision:
+    def _give_up(self, job: Job, seen: Seen, now: datetime) -> Decision:
         """End the attempt, so that another can begin."""
+        if lost := mirrors.not_saved(job, seen):
+            return self._finish(job, steps.failed(failure.of_collection(lost)), now)
         status, actions, note = attempts.go_on(job, seen, self._ask)
         decision = self._keep(job, status, note, actions)
         return decision if status.workloads else replace(decision, wake_in=NOW, wakes=self._make_room(job))
@@ -358,8 +357,8 @@ class TrainingController:
 
     def _make_room(self, job: Job) -> tuple[Key, ...]:
         """Nothing of it runs any more: who waits may look again."""
-        self._queue.release(job.resource.key)
-        return self._queue.waiting()
+        self._memory.queue.release(job.resource.key)
+        return self._memory.queue.waiting()
 
     # -- what the steps ask for ----------------------------------------------
 
@@ -380,5 +379,5 @@ class TrainingController:
     def _calmly(self, job: Job, status: TrainingStatus, now: datetime) -> TrainingStatus:
         """Progress is written once per poll, however often it is looked at; steps are written at once."""
         same_step = len(status.transitions) == len(job.status.transitions)
-        fresh = now - job.resource.changed_at < self._timing.poll
+        fresh = NOW <= now - job.resource.changed_at < self._timing.poll  # the clock may have been set back
         return job.status if same_step and fresh else status
