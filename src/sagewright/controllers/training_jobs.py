@@ -160,7 +160,7 @@ class TrainingController:
         problem = problems[job.backend]
         if job.resource.state in job_kind.TERMINAL:
             return self._clean_up.alone(job, problem)
-        since = from_text(job.status.unreachable_since) if job.status.unreachable_since else now
+        since = min(now, from_text(job.status.unreachable_since)) if job.status.unreachable_since else now
         if not problem.installed and not job.ran:
             return self._finish(job, steps.failed(failure.of_missing_backend(problem.message)), now)
         if now - since >= self._timing.unreachable_limit:

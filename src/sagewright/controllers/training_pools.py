@@ -158,6 +158,8 @@ def looked_at(job: Job, claim: Claim | None, now: datetime) -> TrainingStatus:
     if claim and not claim.taken:
         return status
     since = from_text(pool["since"])
+    if now < since:  # the clock was set back: it is kept from now on, and not until the clock is there again
+        return replace(status, pool={**pool, "since": to_text(now)})
     retained = {"retained": max(0, int((now - since).total_seconds()))}
     if claim:
         told = steps.note(status, REUSED_TEXT.format(claim.name), now)
