@@ -1,4 +1,4 @@
-"""What a server leaves in the engine that was killed while it tried layered mounts: found, and removed by the right one."""
+"""What a server left in the engine that was killed while it tried layered mounts: found, and removed by whoever may."""
 
 from __future__ import annotations
 

@@ -108,10 +108,10 @@ class TrainingController:
     def watch(self, job: Job) -> Watch:
         workloads = job.workloads
         starting = (job.backend,) if steps.may_start(job) else ()
-        if not workloads:
-            return Watch(backends=starting)
         if job.resource.state in job_kind.TERMINAL:
             return Watch() if job.status.cleaned else self._watch_leftovers(job)
+        if not workloads:
+            return Watch(backends=starting)
         if job.status.removing:
             return self._watch_leftovers(job)
         if job.status.secondary == steps.UPLOADING:
@@ -130,10 +130,11 @@ class TrainingController:
         )
 
     def _watch_leftovers(self, job: Job) -> Watch:
-        stages = tuple(steps.stage_id(each) for each in job.workloads)
+        """Its last attempt may have left nothing, and a warm pool all the same."""
+        moved = (*map(steps.stage_id, job.workloads), *map(steps.collect_id, job.workloads[:1]))
         return Watch(
             workloads=dict.fromkeys(job.workloads, job.backend),
-            transfers=(*stages, *pipes.transfers(job), *mirrors.transfers(job), steps.collect_id(job.workloads[0])),
+            transfers=(*moved, *pipes.transfers(job), *mirrors.transfers(job)),
             folders={each: steps.own_folder(self._workloads, each) for each in (*job.workloads, *job.caches)},
         )
 
