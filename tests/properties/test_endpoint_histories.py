@@ -25,7 +25,7 @@ from sagewright.store.kinds.endpoint import EndpointSpec, EndpointStatus, Varian
 from sagewright.workloads.observation import ExitCause
 from suites.endpoint_world import EndpointWorld, Serving
 from suites.hosting import container, plan, variant
-from suites.reconcile_world import Chaos
+from suites.reconcile_chaos import Chaos
 from suites.virtual_time import run
 
 HISTORIES = int(os.environ.get("SAGEWRIGHT_HISTORIES", "16"))

@@ -23,7 +23,8 @@ from sagewright.controllers.training_attempts import INTERRUPT_AFTER
 from sagewright.store.db import Database
 from sagewright.workloads.observation import ExitCause
 from sagewright.workloads.workload import Workload
-from suites.reconcile_world import Chaos, World
+from suites.reconcile_chaos import Chaos
+from suites.reconcile_world import World
 from suites.virtual_time import run
 
 HISTORIES = int(os.environ.get("SAGEWRIGHT_HISTORIES", "200"))
@@ -75,6 +76,7 @@ def draw_chaos(random: Random) -> Chaos:
         hint_lost=random.choice([0.0, 0.5, 1.0]),
         transfer_fails=random.choice([0.0, 0.1]),
         slow=random.choice([0.0, 0.0, 0.1]),
+        late=random.choice([0.0, 0.05, 0.2]),
     )
 
 

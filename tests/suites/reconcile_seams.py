@@ -61,6 +61,9 @@ class SeamBackend:
         staged = {stage_id(each) for each in job.workloads}
         assert staged <= world.disk.done.keys(), "a job starts as a whole, once everything is staged"
         assert all(mount.source.is_dir() for mount in workload.mounts if mount.target == CACHE), "the cache is gone"
+        if world.chaos.late and world.random.random() < world.chaos.late:
+            world.arrive_later(workload)
+            self._life.die()
         await self._inner.submit(workload)
         world.check_now()
         await self._life.wait()

@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from sagewright.backends.fake.backend import FakeBackend
 from sagewright.backends.fake.engine import FakeEngine
@@ -31,7 +30,7 @@ from sagewright.controllers.training_queue import JobQueue
 from sagewright.controllers.training_steps import Job, collect_id
 from sagewright.core.clock import from_text, to_text
 from sagewright.core.errors import BlobNotFound
-from sagewright.core.ids import BackendName, Key, Kind, TransferId, WorkloadId
+from sagewright.core.ids import BackendName, Key, Kind, WorkloadId
 from sagewright.settings import ControllerSettings
 from sagewright.store.db import Database
 from sagewright.store.kinds import training_job
@@ -39,36 +38,13 @@ from sagewright.store.kinds.training_job import MOVES, TERMINAL, TrainingStatus
 from sagewright.store.resources import Resource, Tx
 from sagewright.workloads.transfer import TransferPhase, TransferState
 from sagewright.workloads.workload import Workload
+from suites.reconcile_chaos import Chaos, Disk
 from suites.reconcile_seams import Crash, SeamBackend, SeamStore, SeamStreams, SimTransfers
 from suites.training import job_key, spec
 from suites.virtual_time import InlineExecutor, LoopClock
 
 DOCKER = BackendName("docker")
 POLL = Timing(poll=timedelta(seconds=4))  # rarer than in life: a third of the looks for the same histories
-
-
-@dataclass
-class Chaos:
-    """Probabilities per call; 0 when the world has calmed down."""
-
-    crash: float = 0.0
-    unavailable: float = 0.0
-    reply_lost: float = 0.0
-    hint_lost: float = 0.0
-    transfer_fails: float = 0.0
-    slow: float = 0.0
-
-
-class Disk:
-    """What transfers leave behind beside folders: which are done, what feeds pipes, how often outputs were published
-    and whose checkpoints were. Outlives lives."""
-
-    def __init__(self) -> None:
-        self.done: dict[TransferId, TransferState] = {}
-        self.ran: Counter[TransferId] = Counter()
-        self.feeds: dict[TransferId, TransferState] = {}
-        self.published: Counter[TransferId] = Counter()
-        self.saved: set[WorkloadId] = set()
 
 
 class World:
@@ -180,6 +156,22 @@ class World:
     def set_clock(self) -> None:
         """An hour back, a day ahead, or as much as a time server corrects."""
         self.clock.jump += self.random.choice([-3600.0, 86400.0, -5.0, 5.0])
+
+    def arrive_later(self, workload: Workload) -> None:
+        """The engine has the request, and carries it out after the death of the process that made it. What is to be
+        mounted may be gone by then: it refuses that."""
+        after = self.random.choice([0.01, 1.0, 30.0])
+        asyncio.get_running_loop().call_later(after, self._arrive, workload)
+
+    def _arrive(self, workload: Workload) -> None:
+        known = (self.engine.programs, *(each.preparing for each in self.engine.attached))
+        if any(workload.id in each for each in known) or not (self.transfers_folder / workload.id).exists():
+            return
+        self.vanished.update({workload.id} if self.engine.starts[workload.id] else ())  # removed, and not for long
+        program = self.engine.make(workload, "test")
+        program.starts_at = self.engine.clock.now()
+        FakeBackend(self.engine).preparing[workload.id] = program
+        self.check_now()
 
     def reboot(self) -> None:
         """The machine restarts: what ran is lost."""
@@ -381,11 +373,13 @@ class Life:
 
     def seam(self) -> None:
         """The process may die here; once dead, it does nothing any more."""
-        if not self.dead and self.world.random.random() < self.world.chaos.crash:
-            self.dead = True
-            self._died.set()
-        if self.dead:
-            raise Crash
+        if self.dead or self.world.random.random() < self.world.chaos.crash:
+            self.die()
+
+    def die(self) -> NoReturn:
+        self.dead = True
+        self._died.set()
+        raise Crash
 
     async def wait(self) -> None:
         """A seam on either side of the engine, which may take its time: the process may die while it waits."""
