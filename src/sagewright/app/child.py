@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from sagewright.app import lifeline, state
 from sagewright.settings import DataDir, Settings, read_environment
+
+_YOUNG: Final = 10_000  # objects between looks for cycles: requests and log lines make none
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +40,10 @@ def start(role: str) -> Start:
     )
     settings = read_environment(state.load_settings(DataDir(arguments.data)), os.environ)
     return Start(settings, arguments.listen, arguments.ready)
+
+
+def settled() -> None:
+    """What is loaded now lives as long as the process: no need to look at it again and again for garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG)

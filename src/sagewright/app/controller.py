@@ -53,6 +53,7 @@ _log: Final = logging.getLogger("sagewright.controller")
 
 def main() -> None:
     settings = child.start("controller").settings
+    child.settled()
     lock = settings.data.run / "controller.lock"
     with (
         state.exclusive(lock, "another controller runs on this data directory", _PREDECESSOR),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 from dataclasses import dataclass
@@ -35,8 +34,7 @@ def main() -> None:
     authority = Authority(settings.data.keys, settings.outer_bundle)
     literal = LiteralPort(settings.data, authority)
     line = build(settings, literal)
-    gc.collect()
-    gc.freeze()  # what is loaded now lives as long as the process: no need to look at it again and again
+    child.settled()
     listener = socket.socket(fileno=listen)
 
     def announce() -> None:

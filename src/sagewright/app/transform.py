@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 import uvloop
@@ -23,8 +22,6 @@ from sagewright.objects.local import LocalObjects
 from sagewright.store.db import Database
 from sagewright.workloads.transfer import RunTransform
 
-_YOUNG: Final = 10_000  # objects between looks for cycles: requests make none
-
 
 def main() -> None:
     settings = child.start("transform").settings
@@ -35,9 +32,7 @@ def main() -> None:
     try:
         objects = LocalObjects(store, FileBlobs(settings.data.blobs))
         report = Report(LogStreams(settings.data.streams), job.log_stream, lambda told: _tell({"progress": told}))
-        gc.collect()
-        gc.freeze()  # what is here stays
-        gc.set_threshold(_YOUNG)
+        child.settled()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             error, retry = runner.run(_run(Driver(job, objects, report)))
         _tell({"error": error, "retry": retry})

@@ -9,18 +9,18 @@ A reader keeps its file, so deleting or overwriting a blob does not disturb it.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from sagewright.blobs.base import BlobPath, BlobStat
+from sagewright.blobs.full import full_is_said
 from sagewright.blobs.paths import checked
-from sagewright.core.errors import BlobNotFound, BlobStoreFull, InvalidBlobPath
+from sagewright.core.errors import BlobNotFound, InvalidBlobPath
 
 _PARTIAL: Final = ".partial"
 _FOREIGN_LIFE: Final = 3600.0
@@ -38,14 +38,14 @@ class FileBlobs:
         self._partial = root / _PARTIAL
         self._numbers = itertools.count()
         self._writer_name = _process_name(os.getpid())
-        with _full_is_said(root):
+        with full_is_said(root):
             self._partial.mkdir(parents=True, exist_ok=True)
         _sweep(self._partial)
 
     def open_write(self, path: BlobPath) -> FileWriter:
         final = self._file(path)
         partial = self._partial / f"{self._writer_name}-{next(self._numbers)}"
-        with _full_is_said(final):
+        with full_is_said(final):
             return FileWriter(self._root, partial, final)
 
     def open_read(self, path: BlobPath, offset: int = 0) -> BinaryIO:
@@ -106,7 +106,7 @@ class FileWriter:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         descriptor = self._must_be_open()
-        with memoryview(data).cast("B") as rest, _full_is_said(self._final):
+        with memoryview(data).cast("B") as rest, full_is_said(self._final):
             written = 0
             while written < len(rest):
                 written += os.write(descriptor, rest[written:])
@@ -115,7 +115,7 @@ class FileWriter:
     def commit(self) -> None:
         descriptor = self._must_be_open()
         try:
-            with _full_is_said(self._final):
+            with full_is_said(self._final):
                 os.fsync(descriptor)
                 self._publish()
         except BaseException:
@@ -158,18 +158,6 @@ class FileWriter:
         if self._descriptor is None:
             raise ValueError(f"{self._final} was already committed or cancelled")
         return self._descriptor
-
-
-@contextmanager
-def _full_is_said(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise BlobStoreFull(
-            f"No space is left on the disk that holds {path.parent}: free some and try again."
-        ) from error
 
 
 def _make_folder(root: Path, folder: Path) -> None:

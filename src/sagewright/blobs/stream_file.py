@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, Self
 
@@ -59,16 +60,15 @@ def encode(records: Sequence[Record], last: int) -> tuple[bytes, int]:
     cursors = [record.cursor for record in records]
     if " ".join(cursors).split() != cursors:
         raise ValueError(f"each cursor must be a word without white space: {cursors[:10]}")
-    lines = []
-    for cursor, record in zip(cursors, records, strict=True):
-        message = record.message
-        last = max(last, record.timestamp)
-        if b"\n" in message:
-            message = message.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
-            lines.append(f"{cursor} {last}+ ".encode() + message)
-        else:
-            lines.append(f"{cursor} {last} ".encode() + message)
-    return b"\n".join((*lines, b"")), last
+    messages = [record.message for record in records]
+    stamps = list(accumulate((record.timestamp for record in records), max, initial=last))
+    lines = zip(map(str.encode, cursors), stamps[1:], messages, strict=True)
+    return b"".join([_escaped(*line) if b"\n" in line[2] else b"%b %d %b\n" % line for line in lines]), stamps[-1]
+
+
+def _escaped(cursor: bytes, stamp: int, message: bytes) -> bytes:
+    """A message that has line feeds in it."""
+    return b"%b %d+ %b\n" % (cursor, stamp, message.replace(b"\\", b"\\\\").replace(b"\n", b"\\n"))
 
 
 def decode(line: bytes) -> StreamRecord:

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Final
 
 from sagewright.blobs import stream_names
+from sagewright.blobs.full import full_is_said
 from sagewright.blobs.stream_file import Record, StreamEvent, StreamFile, StreamRecord, encode
-from sagewright.core.errors import BlobNotFound, BlobStoreFull
+from sagewright.core.errors import BlobNotFound
 
 __all__ = ["GroupInfo", "LogPage", "LogStreams", "StreamEvent", "StreamInfo", "StreamRecord"]
 
@@ -136,7 +137,7 @@ class LogStreams:
         if days is None:
             note.unlink(missing_ok=True)
         else:
-            with _full_is_said(note):
+            with full_is_said(note):
                 note.write_text(str(days))
 
     def remove(self, group: str, stream: str) -> None:
@@ -297,7 +298,7 @@ class LogStreams:
 def _open_locked(path: Path, group: Path) -> int:
     for _ in range(_ATTEMPTS):
         try:
-            with _full_is_said(path):
+            with full_is_said(path):
                 descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except FileNotFoundError:
             _make(path.parent, group / ".created")  # the group, too, may just have been removed
@@ -312,7 +313,7 @@ def _open_locked(path: Path, group: Path) -> int:
 
 def _make(folder: Path, note: Path) -> None:
     """A folder and the note of its group; perhaps not, when someone removes them just now. The caller looks again."""
-    with _full_is_said(note), suppress(FileExistsError, FileNotFoundError):
+    with full_is_said(note), suppress(FileExistsError, FileNotFoundError):
         folder.mkdir(parents=True, exist_ok=True)
         note.touch()
 
@@ -320,7 +321,7 @@ def _make(folder: Path, note: Path) -> None:
 def _write(descriptor: int, data: bytes, size: int, path: Path) -> None:
     """All of `data` at the end, which is at `size`, or nothing."""
     try:
-        with _full_is_said(path), memoryview(data) as rest:
+        with full_is_said(path), memoryview(data) as rest:
             written = 0
             while written < len(rest):
                 written += os.write(descriptor, rest[written:])
@@ -331,7 +332,7 @@ def _write(descriptor: int, data: bytes, size: int, path: Path) -> None:
 
 def _sync(descriptor: int, path: Path, root: Path) -> None:
     """The file, and its name in every folder down from `root`."""
-    with _full_is_said(path), suppress(FileNotFoundError):  # removed meanwhile: nothing to keep
+    with full_is_said(path), suppress(FileNotFoundError):  # removed meanwhile: nothing to keep
         os.fsync(descriptor)
         for above in path.relative_to(root).parents:
             folder = os.open(root / above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -339,18 +340,6 @@ def _sync(descriptor: int, path: Path, root: Path) -> None:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-
-
-@contextmanager
-def _full_is_said(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise BlobStoreFull(
-            f"No space is left on the disk that holds {path.parent}: free some and try again."
-        ) from error
 
 
 def _limited(events: Iterator[StreamEvent], most: int, most_bytes: int) -> list[StreamEvent]:

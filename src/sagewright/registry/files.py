@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from sagewright.core.errors import BlobError, BlobStoreFull
-from sagewright.registry.work import in_thread
+from sagewright.registry.threads import in_thread
 from sagewright.wire.messages import FileSpan
 
 CHUNK: Final = 1024 * 1024

@@ -25,7 +25,8 @@ from sagewright.core.image_manifests import SHA256, algorithm_of, is_digest
 from sagewright.registry.faults import VERSION, RegistryFault, digest_invalid, upload_unknown
 from sagewright.registry.files import Growing
 from sagewright.registry.routes import Place, query
-from sagewright.registry.work import Shelf, in_thread
+from sagewright.registry.threads import in_thread
+from sagewright.registry.work import Shelf
 from sagewright.store import registry_blobs, registry_rows
 from sagewright.store.resources import Tx
 from sagewright.wire.messages import Headers, HttpRequest, HttpResponse

@@ -1,30 +1,23 @@
-"""What every part of the registry stands on: rows, files, the clock, the account, and the way to threads.
+"""What every part of the registry stands on: rows, files, the clock, the account.
 
-Owns: where blocking work runs. Does not own: any meaning.
+Owns: where reads and writes of rows run. Does not own: any meaning.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from sagewright.core.clock import Clock
 from sagewright.registry.faults import name_unknown
+from sagewright.registry.files import Files
+from sagewright.registry.threads import in_thread
 from sagewright.store import registry_rows
 from sagewright.store.registry_rows import Repository
 from sagewright.store.resources import Store, Tx
 
-if TYPE_CHECKING:
-    from sagewright.registry.files import Files
-
 T = TypeVar("T")
-
-
-def in_thread(work: Callable[[], T], /) -> Awaitable[T]:
-    """In the running loop's default executor."""
-    return asyncio.get_running_loop().run_in_executor(None, work)
 
 
 @dataclass(frozen=True, slots=True)

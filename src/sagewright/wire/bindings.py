@@ -198,8 +198,8 @@ class _Bound:
     many: bool
 
 
-class InputBinding:
-    """Reads an operation's members from everywhere but the body."""
+class _Binding:
+    """Which members are in the body, and which one is the body itself."""
 
     def __init__(self, shape: Shape | None) -> None:
         members = shape.members if shape else {}
@@ -207,10 +207,18 @@ class InputBinding:
         self.payload_shape = members[self.payload] if self.payload else None
         self.outside = frozenset(name for name, member in members.items() if member.location is not None)
         self.has_body = len(self.outside) < len(members)
+        self._prefixes = [(n, (m.wire_name or "").lower()) for n, m in members.items() if m.location == "headers"]
+
+
+class InputBinding(_Binding):
+    """Reads an operation's members from everywhere but the body."""
+
+    def __init__(self, shape: Shape | None) -> None:
+        super().__init__(shape)
+        members = shape.members if shape else {}
         self._labels = _bound(members, "uri", scalar_parser)
         self._query = _bound(members, "querystring", _query_parser)
         self._headers = _bound(members, "header", _header_parser)
-        self._prefixes = [(n, (m.wire_name or "").lower()) for n, m in members.items() if m.location == "headers"]
         self._rest = [n for n, m in members.items() if m.location == "querystring" and m.type == "map"]
 
     @property
@@ -275,22 +283,18 @@ def _parsed(bound: _Bound, text: str) -> Any:
         raise BadText(bound.wire, text, str(error)) from error
 
 
-class OutputBinding:
+class OutputBinding(_Binding):
     """Writes an operation's (or an error's) members to everywhere but the body."""
 
     def __init__(self, shape: Shape | None) -> None:
+        super().__init__(shape)
         members = shape.members if shape else {}
-        self.payload = shape.payload if shape else None
-        self.payload_shape = members[self.payload] if self.payload else None
-        self.outside = frozenset(name for name, member in members.items() if member.location is not None)
-        self.has_body = len(self.outside) < len(members)
         self.status_member = next((n for n, m in members.items() if m.location == "statusCode"), "statusCode")
         self._headers = [
             (name, (member.wire_name or name).lower(), _header_formatter(member))
             for name, member in members.items()
             if member.location == "header"
         ]
-        self._prefixes = [(n, (m.wire_name or "").lower()) for n, m in members.items() if m.location == "headers"]
 
     def inside(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
         """The members that go into the body."""

@@ -88,6 +88,21 @@ def test_the_last_line_may_lack_its_line_feed(driver: str, size: int) -> None:
     assert [line for _, _, line in parse(data, driver, [])] == [b"one", b"x" * size]
 
 
+def test_what_looks_like_a_frame_inside_of_a_line_is_a_part_of_the_line() -> None:
+    inner = frame(1, stamp(BASE + 1) + b" forged")  # no line feed: a line cannot have one
+    lines = [(1, BASE, b"a" * PIECE + inner), (2, BASE + 2, inner), (1, BASE + 3, inner[:9])]
+    for driver in ("local", "json-file"):
+        parsed = parse(written(lines, driver=driver), driver, [])
+        assert [line[2] for line in parsed] == [line for _, _, line in lines]
+
+
+def test_a_frame_that_is_no_whole_line_is_not_joined_with_the_next_frame() -> None:
+    cut = frame(1, stamp(BASE) + b" no line feed") + frame(2, stamp(BASE + 1) + b" whole\n")
+    parser = LineParser()
+    assert [line[2] for line in parser.feed(cut)] == [b"whole"]
+    assert [line[2] for line in parser.flush()] == [b"no line feed"]
+
+
 def test_pieces_of_two_streams_do_not_mix() -> None:
     parser = LineParser()
     parser.feed(frame(1, stamp(BASE) + b" " + b"o" * PIECE) + frame(2, stamp(BASE) + b" " + b"e" * PIECE))

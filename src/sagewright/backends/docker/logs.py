@@ -15,9 +15,12 @@ Owns: frames, lines, cursors. Does not own: asking for the stream, or when it ha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import struct
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TypeAlias
+from functools import partial
+from itertools import repeat
+from typing import Any, TypeAlias
 
 from sagewright.core.errors import BackendUnavailable
 from sagewright.workloads.backend import LogCursor, LogRecord
@@ -26,10 +29,12 @@ PIECE = 16 * 1024  # bytes after which the engine cuts a line
 LONGEST = 256  # pieces (4 MiB) that are joined; a program that never ends its line must not fill our memory
 SLACK = 2_000_000_000  # nanoseconds by which lines may be stored out of order
 _ENGINE_TROUBLE = 3
-_LINE_FEED, _ZULU = b"\nZ"
-_STAMP = 30  # bytes of a time as Docker writes it
+_WHOLE_LINE = re.compile(rb"[\x01\x02]\0\0\0(.{4})(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z ([^\n]*)\n", re.DOTALL)
+_OVERHEAD = 32  # bytes of such a frame that are not content: time, blank, line feed
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 _REMEMBERED = 4096  # times; lines are stored out of order by a few places at most
+
+_record: Callable[[Iterable[Any]], LogRecord] = partial(tuple.__new__, LogRecord)
 
 Line: TypeAlias = tuple[int, int, bytes]  # nanoseconds, N-th with them, content
 
@@ -41,39 +46,42 @@ class LineParser:
         self._short_piece_ends = short_piece_ends
         self._buffer = b""
         self._pieces: dict[int, tuple[int, list[bytes]]] = {}  # by stream: the line that is not complete
-        self._second = b""  # the last timestamp up to its seconds, and what that is in nanoseconds
-        self._epoch = 0
         self._counts: dict[int, int] = {}  # lines per time, for the latest times
 
     def feed(self, data: bytes) -> list[Line]:
         """Raises BackendUnavailable when the engine says that its own reading failed."""
         buffer = self._buffer + data if self._buffer else data
-        lines: list[Line] = []
-        position, size, pieces, counts = 0, len(buffer), self._pieces, self._counts
-        while (start := position + 8) <= size:
+        lines, position = self._plain(buffer)
+        while (start := position + 8) <= len(buffer):
             end = start + int.from_bytes(buffer[position + 4 : start], "big")
-            if end > size:
+            if end > len(buffer):
                 break
-            blank = buffer.find(b" ", start, end)
-            if not pieces and buffer[end - 1] == _LINE_FEED and buffer[position] != _ENGINE_TROUBLE:
-                # What `_line` and `_moment` do, without the calls: there can be very many lines.
-                if (
-                    blank - start == _STAMP
-                    and buffer[start : start + 19] == self._second
-                    and buffer[blank - 1] == _ZULU
-                ):
-                    moment = self._epoch + int(buffer[start + 20 : blank - 1])
-                else:
-                    moment = self._moment(buffer[start:blank])
-                counts[moment] = nth = counts.get(moment, 0) + 1
-                lines.append((moment, nth, buffer[blank + 1 : end - 1]))
-            else:
-                self._frame(buffer[position], buffer[start:blank], buffer[blank + 1 : end], lines)
+            stamp, _, content = buffer[start:end].partition(b" ")
+            self._frame(buffer[position], stamp, content, lines)
             position = end
         self._buffer = buffer[position:]
-        if len(counts) > _REMEMBERED:
-            self._counts = {time: counts[time] for time in list(counts)[-_REMEMBERED // 2 :]}
+        if len(self._counts) > _REMEMBERED:
+            self._counts = {time: self._counts[time] for time in list(self._counts)[-_REMEMBERED // 2 :]}
         return lines
+
+    def _plain(self, buffer: bytes) -> tuple[list[Line], int]:
+        """The usual case, taken apart by C alone because there can be very many lines: frames that each are one whole
+        line. The lines, and where the rest begins; 0 when there is anything else, which is left to the general case.
+
+        A match may begin in the wrong place or run over a frame's end; then lengths and sizes do not agree."""
+        end = buffer.rfind(b"\n") + 1
+        if self._pieces or not end or not (found := _WHOLE_LINE.findall(buffer, 0, end)):
+            return [], 0
+        sizes, seconds, nanos, contents = zip(*found, strict=True)
+        lengths = [_OVERHEAD + length for length in map(len, contents)]
+        if sum(lengths) + 8 * len(found) != end or struct.unpack(f">{len(found)}I", b"".join(sizes)) != tuple(lengths):
+            return [], 0
+        epochs = {second: any_moment(second + b"Z") for second in set(seconds)}
+        moments = [epochs[second] + nano for second, nano in zip(seconds, map(int, nanos), strict=True)]
+        if len(set(moments)) == len(moments) and self._counts.keys().isdisjoint(moments):
+            self._counts.update(dict.fromkeys(moments, 1))
+            return list(zip(moments, repeat(1), contents)), end
+        return [self._line(moment, content) for moment, content in zip(moments, contents, strict=True)], end
 
     def flush(self) -> list[Line]:
         """The lines that the program's end completed."""
@@ -89,7 +97,7 @@ class LineParser:
             words = (stamp + b" " + content).decode(errors="replace").strip()
             raise BackendUnavailable(f"the engine could not read its log: {words}")
         held = self._pieces.pop(stream, None)
-        moment, pieces = held if held else (self._moment(stamp), [])
+        moment, pieces = held if held else (any_moment(stamp), [])
         whole = content[-1:] == b"\n"
         pieces.append(content[:-1] if whole else content)
         if whole or len(pieces) == LONGEST or (self._short_piece_ends and len(content) < PIECE):
@@ -100,14 +108,6 @@ class LineParser:
     def _line(self, moment: int, content: bytes) -> Line:
         self._counts[moment] = nth = self._counts.get(moment, 0) + 1
         return moment, nth, content
-
-    def _moment(self, stamp: bytes) -> int:
-        """`2026-11-22T14:02:53.714570924Z` → nanoseconds since the epoch. Lines come many to the second."""
-        if len(stamp) != _STAMP or stamp[29] != _ZULU:
-            return any_moment(stamp)
-        if stamp[:19] != self._second:
-            self._second, self._epoch = stamp[:19], any_moment(stamp[:19] + b"Z")
-        return self._epoch + int(stamp[20:29])
 
 
 def any_moment(stamp: bytes) -> int:
@@ -172,8 +172,7 @@ def cursor_of(line: Line) -> LogCursor:
 
 
 def records_of(lines: list[Line]) -> list[LogRecord]:
-    """With the cursor written out, not by a call for each line."""
-    return [
-        LogRecord(f"{moment}:{nth}", moment // 1_000_000, content)  # type: ignore[arg-type]
-        for moment, nth, content in lines
-    ]
+    """With the cursor written out, and made without a call of Python's for each line."""
+    cursors = [f"{moment}:{nth}" for moment, nth, _ in lines]
+    milliseconds = [moment // 1_000_000 for moment, _, _ in lines]
+    return list(map(_record, zip(cursors, milliseconds, [content for _, _, content in lines], strict=True)))

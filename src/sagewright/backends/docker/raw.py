@@ -1,18 +1,21 @@
 """One streamed answer from the engine's socket, at the speed of the socket.
 
 The engine sends each log line as an HTTP chunk of its own. A general client does some work for each chunk, which for
-100,000 lines a second is more than all the rest; here a whole read of the socket is taken apart in one loop.
+100,000 lines a second is more than all the rest; here what gathered in the socket is read and taken apart at once.
 Owns: the request's bytes, chunked bodies. Does not own: what an answer means (`engine`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import Final
 
-_READ: Final = 1 << 20  # bytes at a time, at most
+_READ: Final = 1 << 16  # bytes at a time, at most
+_GATHER: Final = (
+    0.001  # seconds between reads: the engine writes each line by itself, and to be woken for each costs most
+)
 _HEAD: Final = 1 << 16
 
 
@@ -51,19 +54,23 @@ class Chunks:
         return b"".join(parts)
 
 
-async def get(socket: str, target: str, connect: float) -> AsyncGenerator[bytes, None]:
-    """The body of `GET target`, as it comes.
+async def get(path: str, target: str, connect: float) -> AsyncGenerator[bytes, None]:
+    """The body of `GET target` from the socket at `path`, as it comes.
 
     Raises Answered, OSError (also when the answer is cut before its end), TimeoutError when there is no connection
     within `connect` seconds, ValueError when it is no HTTP.
     """
-    async with asyncio.timeout(connect):
-        reader, writer = await asyncio.open_unix_connection(socket, limit=_READ)
-    try:
-        writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-        status, chunked, rest = await _head(reader)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.setblocking(False)
+        async with asyncio.timeout(connect):
+            await loop.sock_connect(connection, path)
+        await loop.sock_sendall(
+            connection, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
+        status, chunked, rest = await _head(connection)
         if status != 200:
-            raise Answered(status, (await _whole(reader, rest, chunked=chunked)).decode("utf-8", "replace"))
+            raise Answered(status, (await _whole(connection, rest, chunked=chunked)).decode("utf-8", "replace"))
         if not chunked:
             raise ValueError("a stream that is not chunked: its end could not be told from a cut")
         chunks = Chunks()
@@ -72,19 +79,16 @@ async def get(socket: str, target: str, connect: float) -> AsyncGenerator[bytes,
                 yield content
             if chunks.ended:
                 return
-            if not (rest := await reader.read(_READ)):
+            await asyncio.sleep(_GATHER)
+            if not (rest := await loop.sock_recv(connection, _READ)):
                 raise ConnectionResetError("the connection was closed before the stream's end")
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
 
 
-async def _head(reader: asyncio.StreamReader) -> tuple[int, bool, bytes]:
+async def _head(connection: socket.socket) -> tuple[int, bool, bytes]:
     """The status, whether the body is chunked, and what came of it already."""
     got = b""
     while b"\r\n\r\n" not in got:
-        if len(got) > _HEAD or not (more := await reader.read(_READ)):
+        if len(got) > _HEAD or not (more := await asyncio.get_running_loop().sock_recv(connection, _READ)):
             raise ConnectionResetError("the connection was closed before an answer")
         got += more
     head, _, rest = got.partition(b"\r\n\r\n")
@@ -96,6 +100,7 @@ async def _head(reader: asyncio.StreamReader) -> tuple[int, bool, bytes]:
     return int(status), chunked, rest
 
 
-async def _whole(reader: asyncio.StreamReader, rest: bytes, *, chunked: bool) -> bytes:
-    body = rest + await reader.read(-1)
+async def _whole(connection: socket.socket, body: bytes, *, chunked: bool) -> bytes:
+    while more := await asyncio.get_running_loop().sock_recv(connection, _READ):
+        body += more
     return Chunks().feed(body) if chunked else body
