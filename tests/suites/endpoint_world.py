@@ -23,7 +23,6 @@ from sagewright.controllers.endpoints import EndpointController
 from sagewright.controllers.log_copier import LogCopier
 from sagewright.controllers.look import Observer
 from sagewright.controllers.loop import Loop
-from sagewright.controllers.reconciler import Reconciler
 from sagewright.core.clock import to_text
 from sagewright.core.ids import Key, TransferId, WorkloadId
 from sagewright.settings import ControllerSettings
@@ -35,7 +34,16 @@ from sagewright.workloads.observation import Observation, Phase
 from sagewright.workloads.transfer import StageModel, TransferPhase, TransferState
 from sagewright.workloads.workload import Workload
 from suites.hosting import endpoint_key
-from suites.reconcile_world import DOCKER, Life, SeamBackend, SeamStore, SeamStreams, SimTransfers, World
+from suites.reconcile_world import (
+    DOCKER,
+    Life,
+    SeamBackend,
+    SeamReconciler,
+    SeamStore,
+    SeamStreams,
+    SimTransfers,
+    World,
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,6 @@ class EndpointWorld(World):
         self.timing = timing
         self.routable: dict[Key, set[str]] = {}
         self.owners: dict[WorkloadId, tuple[Key, str]] = {}
-        self.broken: list[str] = []  # the loop outlives whatever is raised in it, so what is wrong is kept here
 
     # -- the user --------------------------------------------------------------
 
@@ -264,14 +271,13 @@ class EndpointLife(Life):
         controller = EndpointController(
             Path("/models"), lambda endpoint, variant, backend: {}, world.timing, world.new_token
         )
-        reconciler = Reconciler(
+        reconciler = SeamReconciler(
+            self,
             store=SeamStore(self),  # type: ignore[arg-type]
             controllers=[controller],
             backends=backends,
             transfers=self.transfers,
             observer=observer,
-            clock=world.clock,
-            threads=world.threads,
         )
         self._loop = Loop(reconciler, backends, self.transfers, self._changed(), settings)
 

@@ -9,13 +9,15 @@ import asyncio
 import errno
 import shutil
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sagewright.backends.fake.backend import FakeBackend
+from sagewright.controllers.reconciler import Reconciler
 from sagewright.controllers.training_steps import stage_id
 from sagewright.core.errors import BlobStoreFull, StoreUnavailable
-from sagewright.core.ids import TransferId, WorkloadId
+from sagewright.core.ids import Key, TransferId, WorkloadId
 from sagewright.store.resources import Tx
 from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord
 from sagewright.workloads.observation import Observation
@@ -39,6 +41,22 @@ T = TypeVar("T")
 
 class Crash(BaseException):
     """The process is killed here."""
+
+
+class SeamReconciler(Reconciler):
+    """The loop tries again whatever goes wrong in a look; here that must not hide it."""
+
+    def __init__(self, life: Life, **parts: Any) -> None:
+        super().__init__(clock=life.world.clock, threads=life.world.threads, **parts)
+        self._world = life.world
+
+    async def look(self, key: Key) -> timedelta | None:
+        with self._world.watched():
+            return await super().look(key)
+
+    async def sweep(self, unfinished: Collection[Key]) -> None:
+        with self._world.watched():
+            await super().sweep(unfinished)
 
 
 class SeamBackend:
@@ -216,6 +234,13 @@ class SimTransfers:
         await asyncio.sleep(world.random.choice([0.0, 0.001, 2.0, 30.0]))
         if self._life.dead:
             return
+        with world.watched():
+            self._moved(transfer)
+        del self._running[transfer.id]
+        self._hints.put_nowait(transfer.id)
+
+    def _moved(self, transfer: StageInputs | CollectOutputs) -> None:
+        world = self._life.world
         if world.full_disk or world.random.random() < world.chaos.transfer_fails:
             error = OSError(errno.ENOSPC, "No space left on device")
             self._failed[transfer.id] = TransferState(transfer.id, TransferPhase.FAILED, str(error))
@@ -226,8 +251,6 @@ class SimTransfers:
                 assert all(each.is_dir() for each in roots(transfer)), "what was published was taken away meanwhile"
                 self._disk.saved |= {WorkloadId(each.root.parent.name) for each in transfer.mirrors}
             self._disk.done[transfer.id] = TransferState(transfer.id, TransferPhase.DONE, written=written)
-        del self._running[transfer.id]
-        self._hints.put_nowait(transfer.id)
 
 
 def roots(transfer: StageInputs | CollectOutputs) -> tuple[Path, ...]:

@@ -9,10 +9,11 @@ Time is virtual (`virtual_time`). What is checked is written in `World.check_*`.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any, NoReturn
@@ -24,12 +25,11 @@ from sagewright.blobs.streams import LogStreams
 from sagewright.controllers.log_copier import LogCopier
 from sagewright.controllers.look import Observer
 from sagewright.controllers.loop import Loop
-from sagewright.controllers.reconciler import Reconciler
 from sagewright.controllers.training_jobs import Timing, TrainingController
 from sagewright.controllers.training_queue import JobQueue
 from sagewright.controllers.training_steps import Job, collect_id
-from sagewright.core.clock import from_text, to_text
-from sagewright.core.errors import BlobNotFound
+from sagewright.core.clock import to_text
+from sagewright.core.errors import BackendUnavailable, BlobNotFound, Stale, StoreUnavailable
 from sagewright.core.ids import BackendName, Key, Kind, WorkloadId
 from sagewright.settings import ControllerSettings
 from sagewright.store.db import Database
@@ -39,7 +39,8 @@ from sagewright.store.resources import Resource, Tx
 from sagewright.workloads.transfer import TransferPhase, TransferState
 from sagewright.workloads.workload import Workload
 from suites.reconcile_chaos import Chaos, Disk
-from suites.reconcile_seams import Crash, SeamBackend, SeamStore, SeamStreams, SimTransfers
+from suites.reconcile_checks import check_status
+from suites.reconcile_seams import Crash, SeamBackend, SeamReconciler, SeamStore, SeamStreams, SimTransfers
 from suites.training import job_key, spec
 from suites.virtual_time import InlineExecutor, LoopClock
 
@@ -71,6 +72,7 @@ class World:
         self.submitted: dict[WorkloadId, Key] = {}
         self.vanished: set[WorkloadId] = set()
         self.misled: set[WorkloadId] = set()  # their feeders died within an epoch, while they ran
+        self.broken: list[str] = []  # the loop outlives whatever is raised in it, so what is wrong is kept here
         self.life: Life | None = None
         self.at_once: int | None = 100  # jobs; None = as many as fit
 
@@ -171,7 +173,8 @@ class World:
         program = self.engine.make(workload, "test")
         program.starts_at = self.engine.clock.now()
         FakeBackend(self.engine).preparing[workload.id] = program
-        self.check_now()
+        with self.watched():
+            self.check_now()
 
     def reboot(self) -> None:
         """The machine restarts: what ran is lost."""
@@ -214,6 +217,17 @@ class World:
 
     # -- what must hold --------------------------------------------------------
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """What goes wrong in here is told in the end (`check_settled`), whoever makes light of it."""
+        try:
+            yield
+        except (BackendUnavailable, StoreUnavailable, Stale):
+            raise
+        except Exception:
+            self.broken.append(traceback.format_exc())
+            raise
+
     def check_now(self) -> None:
         """At every instant: at most one live workload per job and host, and nothing staged under a live one."""
         live = Counter((self.submitted[each], self.programs[each].workload.hostname) for each in self.engine.live())
@@ -245,6 +259,7 @@ class World:
 
     def check_settled(self) -> None:
         """In the end: every job has ended, once; nothing is left of it but its row and its log."""
+        assert not self.broken, self.broken[0]
         for key in self.keys:
             job = self.job(key)
             if job is None:
@@ -293,23 +308,6 @@ def _gave_up(job: Job) -> bool:
     return "Sagewright waited" in (job.status.failure_reason or "")
 
 
-def check_status(row: Resource) -> None:
-    """What every reader of a status may rely on (compat-surface: both Status and StatusMessage are indexed)."""
-    status = TrainingStatus.from_row(row.status)
-    for entry in status.transitions:
-        assert entry["Status"]
-        assert entry["StatusMessage"]
-        assert entry["StartTime"] <= entry.get("EndTime", entry["StartTime"])
-    for earlier, later in pairwise(status.transitions):
-        assert from_text(earlier["EndTime"]) <= from_text(later["StartTime"])
-        assert (earlier["Status"], earlier["StatusMessage"]) != (later["Status"], later["StatusMessage"])
-    if status.transitions:
-        assert status.transitions[-1]["Status"] == status.secondary
-    if row.state in TERMINAL:
-        assert status.transitions[-1]["EndTime"]
-        assert status.secondary in {row.state, "MaxRuntimeExceeded", "MaxWaitTimeExceeded"}
-
-
 class Life:
     """One controller process. After its death every seam refuses, so nothing has a later effect."""
 
@@ -329,7 +327,8 @@ class Life:
             settings.backoff,
         )
         observer = Observer(backends, self.transfers, self._copier, world.threads)
-        reconciler = Reconciler(
+        reconciler = SeamReconciler(
+            self,
             store=store,  # type: ignore[arg-type]
             controllers=[
                 TrainingController(
@@ -339,8 +338,6 @@ class Life:
             backends=backends,
             transfers=self.transfers,
             observer=observer,
-            clock=world.clock,
-            threads=world.threads,
             wake=self._wake_key,
         )
         self._loop = Loop(reconciler, backends, self.transfers, self._changed(), settings)

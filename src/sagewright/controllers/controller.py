@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from sagewright.core.ids import BackendName, Key, Kind, TransferId, WorkloadId
 from sagewright.store.resources import Resource, Tx
@@ -193,4 +193,13 @@ class Controller(Protocol[S]):
     def unreachable(self, snapshot: S, problems: Mapping[BackendName, Problem], now: datetime) -> Decision:
         """The decision when a watched backend cannot be asked. It sees no workloads, so it cannot conclude from
         their absence; all it may do is wait and say for what, or give up."""
+        ...
+
+
+@runtime_checkable
+class HearsCommits(Protocol):
+    """What a controller may want besides: to know of what it decided, once that is so."""
+
+    def committed(self, row: Resource) -> None:
+        """The row as it is now. Called before anybody that the decision wakes is looked at. Does not raise."""
         ...

@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,7 @@ from sagewright.controllers.controller import (
     ForgetModels,
     ForgetTransfers,
     HandOver,
+    HearsCommits,
     Problem,
     Remove,
     Seen,
@@ -164,6 +166,9 @@ class Reconciler:
             await self._in_thread(lambda: self._store.write(write))
         except NotFound as error:
             raise Stale(str(row.key)) from error
+        if isinstance(controller, HearsCommits) and not decision.forget:
+            status = row.status if decision.status is None else decision.status
+            controller.committed(replace(row, status=status, state=state))
         if self._announce is not None and (decision.status is not None or decision.forget or state != row.state):
             self._announce((row.key,))
         if self._wake is not None:

@@ -105,6 +105,10 @@ class TrainingController:
         self._memory.note(job)
         return row, job
 
+    def committed(self, row: Resource) -> None:
+        """Whose row says that nothing of it runs any more makes room for those that are woken now."""
+        self._memory.note(Job.of(row))
+
     def watch(self, job: Job) -> Watch:
         workloads = job.workloads
         starting = (job.backend,) if steps.may_start(job) else ()
@@ -290,7 +294,7 @@ class TrainingController:
             return self._finish(job, steps.failed(failure.of_collection(lost)), now)
         status, actions, note = attempts.go_on(job, seen, self._ask)
         decision = self._keep(job, status, note, actions)
-        return decision if status.workloads else replace(decision, wake_in=NOW, wakes=self._make_room(job))
+        return decision if status.workloads else replace(decision, wake_in=NOW, wakes=self._memory.queue.waiting())
 
     def _exited(self, job: Job, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:
         """Nothing of it runs any more."""
@@ -327,7 +331,7 @@ class TrainingController:
         status = replace(job.status, ending=dict(ending), unreachable_since=None)
         status = steps.enter(status, steps.UPLOADING, steps.UPLOADING_TEXT, now)
         decision = self._keep(job, status, "uploads", self._ask.collect(job))
-        return replace(decision, wakes=self._make_room(job))
+        return replace(decision, wakes=self._memory.queue.waiting())
 
     def _upload(self, job: Job, ending: Mapping[str, Any], seen: Seen, now: datetime) -> Decision:
         state = seen.transfers.get(steps.collect_id(job.workloads[0]))
@@ -353,13 +357,8 @@ class TrainingController:
             self._ask.remove(job),
             wake_in=NOW,
             note=f"ends as {ending['state']}",
-            wakes=self._make_room(job),
+            wakes=self._memory.queue.waiting(),
         )
-
-    def _make_room(self, job: Job) -> tuple[Key, ...]:
-        """Nothing of it runs any more: who waits may look again."""
-        self._memory.queue.release(job.resource.key)
-        return self._memory.queue.waiting()
 
     # -- what the steps ask for ----------------------------------------------
 

@@ -2,7 +2,7 @@
 (`training_pools`).
 
     fill   once in a life, every unfinished row: what has begun counts before it is looked at
-    note   what a row says, at each look at it
+    note   what a row says, at each look at it and after each commit
     gone   there is no such row
 
 Owns: that both know the same rows. Does not own: what they make of them. Safe to call from any thread.
