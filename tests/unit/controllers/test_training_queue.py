@@ -11,18 +11,18 @@ from random import Random
 from typing import Any
 
 from sagewright.backends.fake.script import End, Run, Say, Script
-from sagewright.controllers.controller import Seen
+from sagewright.controllers.controller import Problem, Seen
 from sagewright.controllers.training_queue import JobQueue
 from sagewright.controllers.training_steps import Job
 from sagewright.core.clock import to_text
 from sagewright.core.ids import BackendName
 from sagewright.settings import ControllerSettings
 from sagewright.store.db import Database
-from sagewright.store.kinds.training_job import TrainingStatus
+from sagewright.store.kinds.training_job import FAILED, TrainingStatus
 from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.workload import Workload
 from suites.reconcile_world import World
-from suites.training import DOCKER, T0, after, controller, job_key, row, spec
+from suites.training import DOCKER, T0, WORKLOAD, after, controller, job_key, row, spec
 from suites.virtual_time import run
 
 HAS = Capabilities(DOCKER, available=True, cpus=4, memory=20 << 30)  # 19 GiB of it for jobs
@@ -97,6 +97,21 @@ def test_what_began_before_a_restart_counts_and_what_uploads_does_not() -> None:
     queue.note(job("a", 1, workloads=("w",)))
     assert queue.enter(job("b", 2), HAS) == "at most 1 run at once"
     queue.note(job("a", 1, workloads=("w",), secondary="Uploading"))
+    assert queue.enter(job("b", 2), HAS) == ""
+
+
+def test_an_end_that_was_decided_frees_no_room_before_it_is_committed() -> None:
+    queue = JobQueue(1)
+    line = controller(queue=queue)
+    running = job("a", 1, workloads=(WORKLOAD,), backend=DOCKER)
+    assert (queue.enter(job("a", 1), HAS), queue.enter(job("b", 2), HAS)) == ("", "at most 1 run at once")
+    queue.note(running)
+    gone = Problem("it was taken off this machine", installed=False)
+    ends = line.unreachable(running, {DOCKER: gone}, after(9))
+    assert (ends.state, ends.wakes) == (FAILED, (job_key("b"),))
+    assert queue.enter(job("b", 2), HAS) == "at most 1 run at once", "the disk may be full, or the job was changed"
+    assert ends.status is not None
+    line.committed(replace(running.resource, state=FAILED, status=ends.status))
     assert queue.enter(job("b", 2), HAS) == ""
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
+import signal
 import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 
 from sagewright.core.errors import SettingsError
 from sagewright.store import migrations, tables
@@ -60,6 +64,35 @@ def test_a_failed_migration_leaves_the_database_as_it_was(tmp_path: Path, monkey
         store.write(lambda tx: migrations.apply(tx.connection, broken))
     store.close()
     assert (_schema(path), _versions(path)) == (before, versions)
+
+
+def test_one_that_is_killed_at_any_statement_is_done_by_the_next_start(tmp_path: Path) -> None:
+    Database.open(tmp_path / "whole.db").close()
+    killed = 0
+    for fatal in range(1, 400, 7):
+        path = tmp_path / f"{fatal}.db"
+        migrating = multiprocessing.get_context("fork").Process(target=_migrate_and_die, args=(path, fatal))
+        migrating.start()
+        migrating.join()
+        Database.open(path).close()
+        assert _schema(path) == _schema(tmp_path / "whole.db")
+        assert _versions(path) == [each.number for each in migrations.ALL]
+        if migrating.exitcode == 0:
+            break
+        assert migrating.exitcode == -signal.SIGKILL
+        killed += 1
+    assert 5 < killed < 50
+
+
+def _migrate_and_die(path: Path, fatal: int) -> None:
+    statements = itertools.count(1)
+
+    def die(*_: object) -> None:
+        if next(statements) == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(Engine, "after_cursor_execute", die)
+    Database.open(path).close()
 
 
 def test_only_what_is_missing_is_applied_in_order(tmp_path: Path) -> None:
