@@ -72,6 +72,7 @@ class World:
         self.submitted: dict[WorkloadId, Key] = {}
         self.vanished: set[WorkloadId] = set()
         self.misled: set[WorkloadId] = set()  # their feeders died within an epoch, while they ran
+        self.strays: set[WorkloadId] = set()  # arrived late: their jobs may have gone on without them
         self.broken: list[str] = []  # the loop outlives whatever is raised in it, so what is wrong is kept here
         self.life: Life | None = None
         self.at_once: int | None = 100  # jobs; None = as many as fit
@@ -172,6 +173,7 @@ class World:
         self.vanished.update({workload.id} if self.engine.starts[workload.id] else ())  # removed, and not for long
         program = self.engine.make(workload, "test")
         program.starts_at = self.engine.clock.now()
+        self.strays.add(workload.id)
         FakeBackend(self.engine).preparing[workload.id] = program
         with self.watched():
             self.check_now()
@@ -233,7 +235,8 @@ class World:
         live = Counter((self.submitted[each], self.programs[each].workload.hostname) for each in self.engine.live())
         assert all(count == 1 for count in live.values()), f"two live workloads of one host: {live}"
         if self.at_once is not None:
-            jobs = {key for key, _ in live if (job := self.job(key)) and job.resource.state not in TERMINAL}
+            keys = {self.submitted[each] for each in self.engine.live() - self.strays}
+            jobs = [key for key in keys if (job := self.job(key)) and job.resource.state not in TERMINAL]
             assert len(jobs) <= self.at_once, f"{len(jobs)} jobs at once"
 
     def check_forgotten(self, workload: WorkloadId) -> None:
