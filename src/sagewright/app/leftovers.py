@@ -8,6 +8,7 @@
     image content     no manifest needs it
     models            unpacked, and no endpoint or job stands for them; only while no server runs
     environments      built, of no folder image, no model and no workload, and unused for an hour
+    volumes           of ours in the engine, whose container somebody removed by hand
     layer trials      of a server that was killed in one, and that does not come back to remove it
 
 Most of this is swept by the server, too, as it goes: this finds what a crash, a full disk or a missing permission left.
@@ -47,7 +48,7 @@ from sagewright.workloads.workload import FolderImage
 
 LOGS, CONTAINERS, FOLDERS = "log streams", "containers", "folders"
 OBJECTS, IMAGES, MODELS = "object content", "image content", "models"
-SPARES: Final = frozenset({"environments", "layer trials"})  # `workloads.backend.Spare.what`
+SPARES: Final = frozenset({"environments", "layer trials", "volumes"})  # `workloads.backend.Spare.what`
 _KINDS: Final = (training_job.KIND, endpoint.KIND, transform_job.KIND)
 _GROUPS: Final = "/aws/sagemaker/"
 _END_OF_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)

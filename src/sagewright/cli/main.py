@@ -220,7 +220,7 @@ def prune(
     logs_days: Annotated[float, typer.Option(help="Logs of ended jobs older than so many days.", min=0)] = 30,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what nobody needs any more: old logs, orphaned containers, folders and content."""
+    """Remove what nobody needs any more: old logs, orphaned containers, folders and content, unused environments."""
     from sagewright.cli import prune as command
 
     command.prune(data, dry_run=dry_run, yes=yes, logs_days=logs_days, as_json=as_json)

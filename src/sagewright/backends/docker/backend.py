@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 _RETRY = 1.0  # seconds between attempts of what must be done although the engine is away
 _NAME_ATTEMPTS, _NAME_PAUSE = 600, 0.05
 _INSPECTIONS = 16  # at a time; after a restart of ours there can be many to do
+_TRIALS, _VOLUMES = "layer trials", "volumes"
 _RLIMIT = "setting rlimit"  # the engine's words when it may not raise a limit
 
 Json = Mapping[str, Any]
@@ -183,10 +184,12 @@ class DockerBackend:
         await self._layers.sweep()
 
     async def spares(self, images: Collection[FolderImage], before: datetime) -> list[Spare]:
-        return [Spare("layer trials", name) for name in await self._layers.left(before.timestamp())]
+        trials = [Spare(_TRIALS, name) for name in await self._layers.left(before.timestamp())]
+        return trials + [Spare(_VOLUMES, name) for name in await volumes.unused(self._engine, self._label)]
 
     async def discard(self, spares: Collection[Spare], before: datetime) -> None:
-        await self._layers.discard([each.name for each in spares])
+        await self._layers.discard([each.name for each in spares if each.what == _TRIALS])
+        await volumes.delete(self._engine, [each.name for each in spares if each.what == _VOLUMES])
 
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]
