@@ -17,7 +17,7 @@ from typing import Any
 
 from sagewright.backends.fake.backend import FakeBackend
 from sagewright.backends.fake.script import Script
-from sagewright.controllers.controller import Drain, Health, Ping
+from sagewright.controllers.controller import Controller, Drain, Health, Ping
 from sagewright.controllers.endpoint_steps import Endpoint, Timing
 from sagewright.controllers.endpoints import EndpointController
 from sagewright.controllers.log_copier import LogCopier
@@ -108,6 +108,9 @@ class EndpointWorld(World):
 
     # -- the world -------------------------------------------------------------
 
+    def controller(self) -> Controller[Any]:
+        return EndpointController(Path("/models"), lambda endpoint, variant, backend: {}, self.timing, self.new_token)
+
     def new_token(self) -> str:
         return self.random.randbytes(4).hex()
 
@@ -123,6 +126,9 @@ class EndpointWorld(World):
         good = good and not serving.deaf[0] <= age < serving.deaf[1]
         told = Ping(to_text(self.clock.now()), 200 if good else None, "" if good else "connection refused")
         return Health(int(good), 0 if good else 3, (told,))
+
+    def transfers(self, life: EndpointLife) -> SimTransfers:
+        return ModelTransfers(life)
 
     async def live(self, until: float, settings: ControllerSettings | None = None) -> bool:
         self.life = EndpointLife(self, settings or ControllerSettings(full_pass=20.0))
@@ -257,7 +263,7 @@ class EndpointLife(Life):
         self._died = asyncio.Event()
         self._backend = FakeBackend(world.engine)
         backends = {DOCKER: EndpointBackend(self, self._backend)}
-        self.transfers = ModelTransfers(self)
+        self.transfers = world.transfers(self)
         self._copier = LogCopier(
             SeamStreams(self),  # type: ignore[arg-type]
             world.threads,
@@ -268,13 +274,10 @@ class EndpointLife(Life):
         observer = Observer(
             backends, self.transfers, self._copier, world.threads, pings=SimPings(self), drains=self.drains
         )
-        controller = EndpointController(
-            Path("/models"), lambda endpoint, variant, backend: {}, world.timing, world.new_token
-        )
         reconciler = SeamReconciler(
             self,
             store=SeamStore(self),  # type: ignore[arg-type]
-            controllers=[controller],
+            controllers=[world.controller()],
             backends=backends,
             transfers=self.transfers,
             observer=observer,
