@@ -226,7 +226,8 @@ class LocalTransfers:
         with self._lock:
             for each in ids:
                 self._entries.pop(each, None)
-                self._marker(each).unlink(missing_ok=True)
+                for path in (self._marker(each), _unfinished(self._marker(each))):
+                    path.unlink(missing_ok=True)
 
     def _await(self, entry: _Entry) -> None:
         """Until its thread has let go; one that was still queued never begins."""
@@ -272,7 +273,7 @@ class LocalTransfers:
             "written": list(ended.written),
         }
         path = self._marker(ended.id)
-        beside = path.with_suffix(".new")
+        beside = _unfinished(path)
         beside.write_text(json.dumps(content))
         beside.rename(path)
 
@@ -308,6 +309,11 @@ class LocalTransfers:
     def _later(self, work: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # closed meanwhile: the next start, or the next need, does it
             self._cleaner.submit(work)
+
+
+def _unfinished(marker: Path) -> Path:
+    """What is there of a marker while it is written; or afterwards, where the disk was full or the process was killed."""
+    return marker.with_suffix(".new")
 
 
 def _empty(trash: Path) -> None:

@@ -175,6 +175,15 @@ async def test_a_torn_marker_is_not_believed(bench: Bench) -> None:
     assert bench.state(wanted) is None
 
 
+async def test_a_marker_that_was_never_finished_goes_with_its_transfer(bench: Bench) -> None:
+    wanted = bench.inputs()
+    (bench.workloads / ".transfers" / "job-1.stage.new").write_bytes(b"")
+    bench.restart()
+    assert bench.state(wanted) is None
+    bench.transfers.forget((wanted.id,), bench.own)
+    assert list((bench.workloads / ".transfers").iterdir()) == []
+
+
 async def test_starting_twice_stages_once(bench: Bench) -> None:
     listings = []
     bench.objects.put("b", "k", b"1")
