@@ -312,7 +312,7 @@ class LocalTransfers:
 
 
 def _unfinished(marker: Path) -> Path:
-    """What is there of a marker while it is written; or afterwards, where the disk was full or the process was killed."""
+    """What is there of a marker while it is written; and still, where the disk was full or the process was killed."""
     return marker.with_suffix(".new")
 
 
