@@ -139,7 +139,7 @@ class EndpointController:
 
     def unreachable(self, endpoint: Endpoint, problems: Mapping[BackendName, Problem], now: datetime) -> Decision:
         """What serves goes on without us; what is being deployed waits, and fails when waiting is in vain."""
-        since = endpoint.status.unreachable_since or to_text(now)
+        since = min(to_text(now), endpoint.status.unreachable_since or to_text(now))  # the clock may have been set back
         status = replace(endpoint.status, unreachable_since=since)
         turn = _Turn(endpoint, Seen(), now, status, endpoint.resource.state, self._timing.poll)
         turn.notes.append("a backend does not answer")
