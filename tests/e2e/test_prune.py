@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e.test_jobs import Jobs
+from sagewright.app import state
 from support.images import BUSYBOX
 from support.server import Server, wait_for
 
@@ -109,6 +110,10 @@ def test_a_data_directory_is_pruned_without_a_server_too(jobs: Jobs) -> None:
         (environment / "lib").mkdir(parents=True)
     os.utime(old, (OLD, OLD))
     assert found(server) == {"models": {model.name}, "environments": {old.name}}
+    with state.exclusive(server.data / "run" / "controller.lock", "it is free"):  # as if a server were just starting
+        told = server.run("prune", "--yes", check=False)
+        assert "the models stay" in told.stderr
+        assert model.exists()
     server.run("prune", "--yes")
     assert not model.exists()
     assert not old.exists()

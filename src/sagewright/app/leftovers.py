@@ -33,7 +33,7 @@ from sagewright.app import compose, state
 from sagewright.blobs.files import FileBlobs
 from sagewright.blobs.streams import LogStreams
 from sagewright.core.credentials import Keyring
-from sagewright.core.errors import BackendUnavailable
+from sagewright.core.errors import BackendUnavailable, SettingsError
 from sagewright.core.ids import BackendName, Kind, WorkloadId
 from sagewright.objects import sweep as object_sweep
 from sagewright.registry import sweep as registry_sweep
@@ -102,7 +102,8 @@ class Leftovers:
 
     def remove(self, found: list[Leftover]) -> int:
         """How many bytes that freed. What cannot be removed is told in `problems`."""
-        freed = sum(self._remove_one(each) for each in found if each.what in {LOGS, FOLDERS, MODELS})
+        freed = sum(self._remove_one(each) for each in found if each.what in {LOGS, FOLDERS})
+        freed += self._remove_models([each for each in found if each.what == MODELS])
         asyncio.run(self._remove_containers([each for each in found if each.what == CONTAINERS]))
         freed += asyncio.run(self._discard([each for each in found if each.what in SPARES]))
         if any(each.what == OBJECTS for each in found):
@@ -181,6 +182,19 @@ class Leftovers:
         return found
 
     # -- removing ------------------------------------------------------------
+
+    def _remove_models(self, found: list[Leftover]) -> int:
+        """While no controller can begin: one that was started since may have given a model to an endpoint."""
+        if not found:
+            return 0
+        refusal = "the models stay: a server was started meanwhile"
+        try:
+            with state.exclusive(self._settings.data.run / "controller.lock", refusal):
+                unneeded = {each.name for each in self._models()}
+                return sum(self._remove_one(each) for each in found if each.name in unneeded)
+        except SettingsError as error:
+            self.problems.append(str(error))
+            return 0
 
     def _remove_one(self, each: Leftover) -> int:
         if each.what == LOGS:
