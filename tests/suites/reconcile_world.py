@@ -162,15 +162,15 @@ class World:
 
     def arrive_later(self, workload: Workload) -> None:
         """The engine has the request, and carries it out after the death of the process that made it. What is to be
-        mounted may be gone by then: it refuses that."""
+        mounted may be gone by then: it refuses that. One that ran already is not made again: that gap is known."""
         after = self.random.choice([0.01, 1.0, 30.0])
         asyncio.get_running_loop().call_later(after, self._arrive, workload)
 
     def _arrive(self, workload: Workload) -> None:
         known = (self.engine.programs, *(each.preparing for each in self.engine.attached))
-        if any(workload.id in each for each in known) or not (self.transfers_folder / workload.id).exists():
+        is_known = self.engine.starts[workload.id] or any(workload.id in each for each in known)
+        if is_known or not (self.transfers_folder / workload.id).exists():
             return
-        self.vanished.update({workload.id} if self.engine.starts[workload.id] else ())  # removed, and not for long
         program = self.engine.make(workload, "test")
         program.starts_at = self.engine.clock.now()
         self.strays.add(workload.id)
