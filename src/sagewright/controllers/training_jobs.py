@@ -181,6 +181,8 @@ class TrainingController:
         missing = self._queue.enter(job, has) if has else ""
         if not missing:
             return self._begin(job, has, now)
+        if attempts.has_been_pending_too_long(job, now):
+            return self._head_for(job, steps.max_pending_exceeded(), now, "it reached MaxPendingTimeInSeconds")
         status = replace(job.status, unreachable_since=None)
         status = steps.enter(status, steps.PENDING, steps.PENDING_TEXT, now, missing)
         waits = self._calmly(job, status, now)

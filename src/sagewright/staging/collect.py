@@ -40,7 +40,7 @@ def collect(transfer: CollectOutputs, objects: ObjectStore, meter: Meter) -> tup
     """The URIs that were written. Raises TransferError, Cancelled, OSError, BlobStoreFull, StoreError."""
     roots = (transfer.root, *transfer.peers)
     wanted = [(uri, found) for name, uri in transfer.archives.items() if (found := _merged(roots, name))]
-    meter.total = sum(os.lstat(path).st_size for _, found in wanted for path, _ in found if path.is_file())
+    meter.total = sum(_file_size(path) for _, found in wanted for path, _ in found)
     for uri, _ in wanted:
         _check_bucket(uri, transfer.account, objects)
     if not wanted:
@@ -93,19 +93,29 @@ def _members(root: Path, name: str) -> Members:
             )
     if not folder.exists():
         return []
-    return list(_walk(str(folder), ""))
+    return list(_walk(str(folder)))
 
 
-def _walk(folder: str, prefix: str) -> Iterator[tuple[Path, str]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if not any(test(mode) for test in _KINDS):
-                continue
-            name = f"{prefix}{entry.name}"
-            yield Path(entry.path), name
-            if stat.S_ISDIR(mode):
-                yield from _walk(entry.path, f"{name}/")
+def _walk(folder: str) -> Iterator[tuple[Path, str]]:
+    """Everything below, however deep: a program may nest folders further than Python nests calls."""
+    waiting = [(folder, "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if not any(test(mode) for test in _KINDS):
+                    continue
+                name = f"{prefix}{entry.name}"
+                yield Path(entry.path), name
+                if stat.S_ISDIR(mode):
+                    waiting.append((entry.path, f"{name}/"))
+
+
+def _file_size(path: Path) -> int:
+    """Of a file; 0 for all else. Where a link leads is nobody's business here: it may not even be allowed to look."""
+    found = os.lstat(path)
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _store(members: Members, uri: str, objects: ObjectBatch, meter: Meter) -> str | None:

@@ -20,8 +20,9 @@ from sagewright.core.ids import DEFAULT_ACCOUNT, Region, WorkloadId
 from sagewright.core.samples import Samples
 from sagewright.store import metric_rows as rows
 from sagewright.store.db import Database
-from sagewright.store.kinds import endpoint, transform_job
+from sagewright.store.kinds import endpoint, training_job, transform_job
 from sagewright.store.kinds.endpoint import EndpointSpec, EndpointStatus, Fleet, Instance, Plan
+from sagewright.store.kinds.training_job import TrainingSpec, TrainingStatus
 from sagewright.store.kinds.transform_job import TransformStatus
 from sagewright.workloads.backend import LogCursor, LogRecord, Usage
 
@@ -175,3 +176,20 @@ async def test_a_transform_jobs_instances_are_hosts_and_its_progress_is_ours(
     }
     [minute] = {minute for _, minute in stored(store)}
     assert minute == MINUTE
+
+
+async def test_each_host_of_a_training_job_is_a_sample_of_its_own(store: Database, threads: ThreadPoolExecutor) -> None:
+    asked = {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 3}}
+    for name, state, workloads in (("t", "InProgress", ("a", "b", "c")), ("over", "Completed", ("d",))):
+        at = training_job.key(DEFAULT_ACCOUNT, Region("eu-west-1"), name)
+        spec, status = TrainingSpec(asked, {"name": "x"}), TrainingStatus(workloads=workloads)
+        store.write(lambda tx: tx.insert(at, spec.to_row(), status.to_row(), state, now=NOW, wake=False))  # noqa: B023
+    backend = Backend(a=Usage(150, 10), b=Usage(20, 30), d=Usage(1, 1))
+    await UsageWatch(store, [backend], threads, Clock()).look()  # type: ignore[list-item]  # all that it needs
+    metrics = store.read(lambda tx: [known.metric for known in rows.browse(tx)])
+    assert {each.namespace for each in metrics} == {GROUP}
+    assert sorted((each.name, each.dimensions) for each in metrics) == [
+        (name, (("Host", f"t/{host}"),))
+        for name in ("CPUUtilization", "MemoryUtilization")
+        for host in ("algo-1", "algo-2")
+    ]
