@@ -171,13 +171,18 @@ def shared_network(workload: Workload, installation: str) -> dict[str, Any] | No
         return inner_network(installation)
     if not workload.peers:
         return None
-    return {
+    network = {
         "Name": hosts_network(workload),
         "Driver": "bridge",
         "Internal": workload.network_isolation,
         "CheckDuplicate": True,
         "Labels": {INSTALLATION: installation},
     }
+    if (
+        workload.network_isolation
+    ):  # an internal network keeps the world out, but not this machine: it has no address then
+        network["Options"] = {"com.docker.network.bridge.inhibit_ipv4": "true"}
+    return network
 
 
 def is_in_shared_network(container: Mapping[str, Any], installation: str) -> bool:
