@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from sagewright.controllers.last_words import has_windows_line_ends, plain, raised
+from sagewright.controllers.last_words import NEAR, has_windows_line_ends, passes_on, plain, raised
 from sagewright.workloads.observation import ExitCause, Observation
 
 LIMIT: Final = 1024  # characters, as in the API model
@@ -25,6 +25,7 @@ _TOO_LITTLE_MEMORY: Final = (
 _NO_WORDS: Final = "The program ended with an error and wrote no /opt/ml/output/failure."
 _DISK: Final = "The disk of the container, or its /dev/shm, was full."
 _TOLD: Final = 400  # characters of an exception: the last log lines show it too, and what led to it
+_ECHO: Final = 200  # characters of a failure file that only says that another program failed
 HINTS: Final = {
     126: "The program was found but may not be executed: check its mode (chmod +x), its first line (#!) and that it "
     "is built for this machine.",
@@ -53,10 +54,6 @@ _BY_THE_ENGINE: Final = (  # in the container's log: the program was found, and 
 )
 
 
-_PASSED_ON: Final = re.compile("CalledProcessError|ExecuteUserScriptError|Training Execution failed")
-"""In failure files that only say that another program failed: those of the training toolkit and of SDK v3's drivers."""
-
-
 def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
     """Why a workload that has EXITED, and not with success, did so."""
     if found.cause is ExitCause.OUT_OF_MEMORY:
@@ -70,28 +67,34 @@ def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
 
 def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str], noticed: str = "") -> str:
     """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation.
-    A file that only says that another program failed is followed by the last log lines, where that one said why.
+    A file that only says that another program failed (the training toolkit's, those of SDK v3's drivers) comes after
+    what that one said, and before the last log lines.
     `noticed` is what the backend saw about the image; it and the program's own words say more than the code does."""
     end = f", exit code: {exit_code}{signal_name(exit_code)}"
     start = "AlgorithmError: "
     room = LIMIT - len(start) - len(end)
-    if told := failure_file.strip():
-        shown = head(told, room)
-        return start + shown + (last_lines(tail, room - len(shown)) if _PASSED_ON.search(told) else "") + end
+    told = failure_file.strip()
+    if told and not passes_on(told):
+        return start + head(told, room) + end
+    if told:
+        cause = own_words(tail)
+        shown = f"{cause} {head(told, _ECHO)}" if cause else head(told, room)
+        return start + shown + last_lines(tail, room - len(shown)) + end
     hint = head(noticed or own_words(tail) or HINTS.get(exit_code, _NO_WORDS), room)
     return start + hint + last_lines(tail, room - len(hint)) + end
 
 
 def own_words(tail: Sequence[str]) -> str:
     """The cause as the log itself tells it, in a sentence; empty when it does not."""
-    if has_windows_line_ends(tail):
+    end = tail[-NEAR:]
+    if has_windows_line_ends(end):
         return _WINDOWS
     if told := raised(tail):
         return f"{head(told, _TOLD)}."
     for words, hint in _BY_THE_ENGINE:
-        if any(words.match(line.rstrip()) for line in tail):
+        if any(words.match(line.rstrip()) for line in end):
             return hint
-    return _DISK if any("No space left on device" in line for line in tail) else ""
+    return _DISK if any("No space left on device" in line for line in end) else ""
 
 
 def of_vanished(tail: Sequence[str]) -> str:
