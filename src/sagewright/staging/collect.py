@@ -7,7 +7,7 @@ Both folders are packed at the same time; nothing is kept in memory or written t
 nobody's until all of it is: a collection that fails, or is cut off, has changed nothing. Owns: what an archive holds.
 Does not own: where it goes (the transfer says so), the compressor (`packing`), when it is done (`transfers`).
 
-Symbolic links are stored as links and never followed, so that nothing outside the folder gets into the archive;
+Symbolic links are stored as links and never followed out of the folder, so that nothing outside gets into the archive;
 sockets, pipes and devices are left out, as they have no content.
 """
 
@@ -31,6 +31,8 @@ from sagewright.workloads.transfer import CollectOutputs
 
 _ARCHIVE_TYPE: Final = "application/x-tar"
 _FILE_TYPE: Final = "binary/octet-stream"
+_ML: Final = "/opt/ml"
+_PLACES: Final = ("/opt/ml/model", "/opt/ml/output/data")
 _KINDS: Final = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
 
 Members = list[tuple[Path, str]]  # (path, name in the archive), sorted by name
@@ -134,15 +136,15 @@ def _store(members: Members, uri: str, objects: ObjectBatch, meter: Meter) -> st
 
 
 def _store_files(members: Members, uri: str, objects: ObjectBatch, meter: Meter) -> str | None:
-    """Objects cannot be links, so a link is refused by name; a folder is there by what is in it."""
+    """Objects cannot be links, so a link to a file of the folder becomes that file, and any other is refused by name; a
+    folder is there by what is in it."""
     bucket, prefix = split_uri(uri)
-    files = [(path, name) for path, name in members if path.is_symlink() or not path.is_dir()]
-    for path, name in files:
-        if path.is_symlink():
-            raise TransferError(
-                f"'{name}' is a symbolic link, which cannot be an object. Write a file in its place, or set "
-                "OutputDataConfig.CompressionType to GZIP."
-            )
+    files = [
+        (_linked(path, name) if path.is_symlink() else path, name)
+        for path, name in members
+        if path.is_symlink() or not path.is_dir()
+    ]
+    for _, name in files:
         if not name.isprintable():  # also where its bytes are not text
             raise TransferError(f"The file name {name!r} cannot be the key of an object. Write it under another name.")
     for path, name in files:
@@ -155,6 +157,22 @@ def _store_files(members: Members, uri: str, objects: ObjectBatch, meter: Meter)
                 meter.add(len(piece))
             writer.commit()
     return uri.rstrip("/") if files else None
+
+
+def _linked(path: Path, name: str) -> Path:
+    """The file that a link leads to, itself no link. An absolute one says where it leads in the container."""
+    folder = os.path.realpath(path.parents[name.count("/")])
+    leads = os.readlink(path)
+    for place in _PLACES:
+        if folder.endswith(place.removeprefix(_ML)) and leads.startswith(f"{place}/"):
+            path = Path(f"{folder}{leads.removeprefix(place)}")
+    target = Path(os.path.realpath(path))
+    if target.is_relative_to(folder) and os.path.lexists(target) and stat.S_ISREG(os.lstat(target).st_mode):
+        return target
+    raise TransferError(
+        f"'{name}' is a symbolic link that leads to no file of the folder, which cannot be an object. Write a file in "
+        "its place, or set OutputDataConfig.CompressionType to GZIP."
+    )
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
