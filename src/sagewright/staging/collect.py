@@ -162,7 +162,7 @@ def _store_files(members: Members, uri: str, objects: ObjectBatch, meter: Meter)
 def _linked(path: Path, name: str) -> Path:
     """The file that a link leads to, itself no link. An absolute one says where it leads in the container."""
     folder = os.path.realpath(path.parents[name.count("/")])
-    leads = os.readlink(path)
+    leads = str(path.readlink())
     for place in _PLACES:
         if folder.endswith(place.removeprefix(_ML)) and leads.startswith(f"{place}/"):
             path = Path(f"{folder}{leads.removeprefix(place)}")
