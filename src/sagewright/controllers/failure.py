@@ -57,7 +57,9 @@ _BY_THE_ENGINE: Final = (  # in the container's log: the program was found, and 
 def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
     """Why a workload that has EXITED, and not with success, did so."""
     if found.cause is ExitCause.OUT_OF_MEMORY:
-        return _with_lines(f"{_TOO_LITTLE_MEMORY} {_killed_for_memory(found)}", tail)
+        told = head(failure_file.strip(), LIMIT // 2)
+        said = f" /opt/ml/output/failure says: {told}" if told else ""
+        return _with_lines(f"{_TOO_LITTLE_MEMORY} {_killed_for_memory(found)}{said}", tail)
     if found.cause in {ExitCause.IMAGE, ExitCause.START} or (found.exit_code is None and found.cause is ExitCause.EXIT):
         return _with_lines(f"ClientError: {found.message or 'The container could not be started.'}", tail)
     if found.cause is ExitCause.LOST or found.exit_code is None:
