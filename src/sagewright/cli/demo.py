@@ -35,6 +35,7 @@ from sagewright.store.kinds import role as roles
 
 _IMAGE = "sagewright-demo-digits"
 _EPOCHS = 10
+_SAID = 6  # last lines of a failed `docker build`: what comes before is its steps
 _METRICS = (
     {"Name": "train:loss", "Regex": r"train_loss=([0-9.]+)"},
     {"Name": "validation:accuracy", "Regex": r"validation_accuracy=([0-9.]+)"},
@@ -100,7 +101,11 @@ def _docker_image(console: Console, base_image: str) -> str:
     except FileNotFoundError:
         raise SettingsError("there is no `docker` command. Install Docker, or run the demo without --docker.") from None
     if built.returncode:
-        raise SettingsError(f"docker build failed: {built.stderr.strip()[-1500:]}")
+        said = "\n".join(built.stderr.strip().splitlines()[-_SAID:])
+        raise SettingsError(
+            f"docker build failed:\n{said}\nIf {base_image} cannot be pulled here, name an image of yours that has "
+            "Python and pip: --base-image NAME"
+        )
     return _IMAGE
 
 

@@ -32,7 +32,7 @@ def endpoints(data: Path | None, as_json: bool, limit: int) -> None:
             "No endpoints yet. `model.deploy(...)` of the SageMaker SDK makes one, or `aws sagemaker create-endpoint`."
         )
         return
-    output.console().print(output.table(("ENDPOINT", "STATUS", "VARIANTS", "CREATED"), map(_row, described)))
+    output.show(("ENDPOINT", "STATUS", "VARIANTS", "CREATED"), map(_row, described))
     for endpoint in described:
         if reason := endpoint.get("FailureReason"):
             print(f"\n{endpoint['EndpointName']}: {reason}")
@@ -92,7 +92,7 @@ def _described(api: Api, limit: int) -> Iterator[dict[str, Any]]:
         yield described
 
 
-def _row(endpoint: dict[str, Any]) -> tuple[str, ...]:
+def _row(endpoint: dict[str, Any]) -> tuple[output.Cell, ...]:
     return (
         endpoint["EndpointName"],
         output.status_word(endpoint["EndpointStatus"]),

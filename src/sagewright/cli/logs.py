@@ -94,10 +94,12 @@ def _source(api: Api, name: str, kind: str | None) -> _Source:
         return transform
     if log.has_lines():
         return log
-    missing = f"no endpoint named '{name}'"
     if kind is None:
-        missing = f"no training or transform job named '{name}', and no endpoint of that name"
-    raise SettingsError(f"there is {missing}")
+        raise SettingsError(
+            f"there is no training or transform job named '{name}', and no endpoint of that name. `sagewright jobs` "
+            "and `sagewright endpoints` show those there are."
+        )
+    raise SettingsError(f"there is no endpoint named '{name}'. `sagewright endpoints` shows those there are.")
 
 
 def _job(api: Api, name: str) -> _JobLog:

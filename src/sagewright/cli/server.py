@@ -26,6 +26,19 @@ def data_dir(data: Path | None) -> DataDir:
     return DataDir((data or default_data_dir(os.environ)).expanduser().absolute())
 
 
+def make(folder: DataDir) -> None:
+    """The data directory, or SettingsError when it cannot be made or written."""
+    try:
+        folder.create()
+        folder.log.open("ab").close()
+    except OSError as error:
+        where = "" if error.filename == str(folder.root) else f"{error.filename}: "
+        raise SettingsError(
+            f"{folder.root} cannot be used as data directory: {where}{error.strerror}. Choose another with --data or "
+            "SAGEWRIGHT_DATA."
+        ) from error
+
+
 def up(
     data: Path | None,
     port: int | None,
@@ -37,7 +50,7 @@ def up(
 ) -> None:
     """Start the supervisor and wait until the API answers. Attached, this process stays until Ctrl-C."""
     folder = data_dir(data)
-    folder.create()
+    make(folder)
     if running := state.load_running(folder):
         raise SettingsError(f"a server already runs on {folder.root} at {running.url}. `sagewright down` stops it.")
     kept = state.load_settings(folder).server
