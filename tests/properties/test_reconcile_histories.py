@@ -74,6 +74,7 @@ def draw_chaos(random: Random) -> Chaos:
         reply_lost=random.choice([0.0, 0.1]),
         hint_lost=random.choice([0.0, 0.5, 1.0]),
         transfer_fails=random.choice([0.0, 0.1]),
+        slow=random.choice([0.0, 0.0, 0.1]),
     )
 
 
@@ -91,6 +92,8 @@ def create(world: World, random: Random, name: str) -> None:
         more["StoppingCondition"] = {"MaxRuntimeInSeconds": runtime, "MaxWaitTimeInSeconds": runtime * 2}
         more["Environment"] = {INTERRUPT_AFTER: random.choice(["", "1", "0,25"])}
     if random.random() < 0.3:
+        more["CheckpointConfig"] = {"S3Uri": "s3://b/checkpoints"}
+    if random.random() < 0.3:
         more["RetryStrategy"] = {"MaximumRetryAttempts": random.choice([1, 3])}
     world.create(name, max_runtime=runtime, **more)
 
@@ -106,19 +109,21 @@ async def trouble(world: World, random: Random) -> None:
 
 
 def user_acts(world: World, random: Random) -> None:
-    match random.randrange(6):
+    match random.randrange(7):
         case 0 if random.random() < 0.3:
             world.stop(random.choice(world.keys))
         case 1 | 2:
             world.delete(random.choice(world.keys))
         case 3 if random.random() < 0.5:
             world.interrupt(random.choice(world.keys))
-        case 4 if len(world.keys) < 4:
+        case 4 | 5 if len(world.keys) < 5:
             create(world, random, f"{world.keys[0].name}-{len(world.keys)}")
+        case 6 if random.random() < 0.3:
+            world.keep_alive(random.choice(world.keys), random.choice([0, 5, 600]))
 
 
 def machine_fails(world: World, random: Random) -> None:
-    match random.randrange(6):
+    match random.randrange(7):
         case 0 if random.random() < 0.3:
             world.vanish()
         case 1 if random.random() < 0.1:
@@ -129,12 +134,15 @@ def machine_fails(world: World, random: Random) -> None:
             world.engine.down = not world.engine.down
         case 4:
             world.full_disk = not world.full_disk
+        case 5 if random.random() < 0.2:
+            world.set_clock()
 
 
 async def history(store: Database, folder: Path, seed: int) -> World:
     random = Random(seed)
     world = World(store, folder, random, lambda workload: script(random))
     world.chaos = draw_chaos(random)
+    world.at_once = random.choice([1, 2, 100, None])
     create(world, random, f"job-{seed}-0")
     troubles = asyncio.create_task(trouble(world, random))
     clock = asyncio.get_running_loop()
@@ -175,6 +183,22 @@ def test_a_history_without_trouble_runs_each_container_once_and_keeps_each_line(
     job = world.states[world.keys[0]]
     assert job == "Completed"
     assert list(world.engine.starts.values()) == [1]
+
+
+def test_a_job_of_which_nobody_told_begins_although_the_clock_was_set_back(quick_disk: Path) -> None:
+    async def set_back(store: Database) -> World:
+        world = World(store, quick_disk, Random(1), _prints)
+        world.chaos.hint_lost = 1.0
+        asyncio.get_running_loop().call_later(7, world.create, "job-0")  # between two full passes
+        asyncio.get_running_loop().call_later(8, lambda: setattr(world.clock, "jump", -3600.0))
+        asyncio.get_running_loop().call_later(100, lambda: world.delete(world.keys[0]))
+        await world.live(200)
+        return world
+
+    with closing(Database.open(quick_disk / "store.db")) as store:
+        world = run(set_back(store))
+        assert world.states[world.keys[0]] == "Completed"
+        assert world.job(world.keys[0]) is None, "and is deleted before the clock is there again"
 
 
 def _prints(workload: Workload) -> Script:

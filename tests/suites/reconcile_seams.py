@@ -19,7 +19,14 @@ from sagewright.core.ids import TransferId, WorkloadId
 from sagewright.store.resources import Tx
 from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord
 from sagewright.workloads.observation import Observation
-from sagewright.workloads.transfer import CollectOutputs, FeedPipes, StageInputs, TransferPhase, TransferState
+from sagewright.workloads.transfer import (
+    CollectOutputs,
+    FeedPipes,
+    MirrorFolders,
+    StageInputs,
+    TransferPhase,
+    TransferState,
+)
 from sagewright.workloads.warm import CACHE
 from sagewright.workloads.workload import Workload
 from suites.training import job_key
@@ -45,7 +52,7 @@ class SeamBackend:
         return await self._inner.describe()
 
     async def submit(self, workload: Workload) -> None:
-        self._life.seam()
+        await self._life.wait()
         world = self._life.world
         world.submitted[workload.id] = job_key(workload.labels["sagewright.training-job"])
         job = world.job(world.submitted[workload.id])
@@ -56,21 +63,23 @@ class SeamBackend:
         assert all(mount.source.is_dir() for mount in workload.mounts if mount.target == CACHE), "the cache is gone"
         await self._inner.submit(workload)
         world.check_now()
-        self._life.seam()
+        await self._life.wait()
 
     async def observe(self, ids: Collection[WorkloadId] | None = None) -> Mapping[WorkloadId, Observation]:
-        self._life.seam()
-        return await self._inner.observe(ids)
+        await self._life.wait()
+        found = await self._inner.observe(ids)
+        await self._life.wait()
+        return found
 
     async def stop(self, workload: WorkloadId) -> None:
-        self._life.seam()
+        await self._life.wait()
         await self._inner.stop(workload)
-        self._life.seam()
+        await self._life.wait()
 
     async def remove(self, workload: WorkloadId) -> None:
-        self._life.seam()
+        await self._life.wait()
         await self._inner.remove(workload)
-        self._life.seam()
+        await self._life.wait()
 
     async def logs(self, workload: WorkloadId, *, after: LogCursor | None = None) -> AsyncIterator[LogRecord]:
         async for record in self._inner.logs(workload, after=after):
@@ -139,26 +148,32 @@ class SeamStreams:
 
 
 class SimTransfers:
-    """Transfers that take time, fail, and are forgotten with their process unless they were done."""
+    """Transfers that take time, fail, and are forgotten with their process unless they were done. Mirrors are never
+    done, and end with their process."""
 
     def __init__(self, life: Life) -> None:
         self._life = life
         self._disk = life.world.disk
         self._running: dict[TransferId, asyncio.Task[None]] = {}
         self._failed: dict[TransferId, TransferState] = {}
+        self._mirrors: dict[TransferId, TransferState] = {}
         self._hints: asyncio.Queue[TransferId] = asyncio.Queue()
 
-    def start(self, transfer: StageInputs | CollectOutputs | FeedPipes) -> None:
+    def start(self, transfer: StageInputs | CollectOutputs | FeedPipes | MirrorFolders) -> None:
         self._life.seam()
-        if isinstance(transfer, FeedPipes):
-            self._disk.feeds.setdefault(transfer.id, TransferState(transfer.id, TransferPhase.RUNNING))
+        if isinstance(transfer, FeedPipes | MirrorFolders):
+            known = self._disk.feeds if isinstance(transfer, FeedPipes) else self._mirrors
+            known.setdefault(transfer.id, TransferState(transfer.id, TransferPhase.RUNNING))
             self._life.seam()
             return
         if transfer.id in self._running or transfer.id in self._disk.done:
             return
         world = self._life.world
-        workload = WorkloadId(transfer.id.rpartition(".")[0])
-        assert workload not in world.engine.live(), "files are moved under a live container"
+        workloads = {WorkloadId(transfer.id.rpartition(".")[0])}
+        if isinstance(transfer, CollectOutputs):
+            workloads |= {WorkloadId(each.parent.name) for each in transfer.peers}
+        assert not workloads & world.engine.live(), "files are moved under a live container"
+        assert all(each.is_dir() for each in roots(transfer)), "what is to be published is gone"
         self._disk.ran[transfer.id] += 1
         transfer.root.mkdir(parents=True, exist_ok=True)
         for folder in transfer.beside if isinstance(transfer, StageInputs) else ():
@@ -168,7 +183,7 @@ class SimTransfers:
 
     def observe(self, ids: Collection[TransferId]) -> Mapping[TransferId, TransferState]:
         running = {each: TransferState(each, TransferPhase.RUNNING) for each in self._running}
-        known = running | self._failed | self._disk.done | self._disk.feeds
+        known = running | self._failed | self._disk.done | self._disk.feeds | self._mirrors
         return {each: known[each] for each in ids if each in known}
 
     def forget(self, ids: Collection[TransferId], root: Path) -> None:
@@ -177,6 +192,8 @@ class SimTransfers:
             if task := self._running.pop(each, None):
                 task.cancel()
             self._failed.pop(each, None)
+            self._mirrors.pop(each, None)
+        self._life.world.check_forgotten(WorkloadId(root.name))
         shutil.rmtree(root, ignore_errors=True)
         self._life.seam()
         for each in ids:
@@ -201,6 +218,15 @@ class SimTransfers:
             self._failed[transfer.id] = TransferState(transfer.id, TransferPhase.FAILED, str(error))
         else:
             written = tuple(transfer.archives.values()) if isinstance(transfer, CollectOutputs) else ()
+            self._disk.published[transfer.id] += bool(written)
+            if isinstance(transfer, CollectOutputs):
+                assert all(each.is_dir() for each in roots(transfer)), "what was published was taken away meanwhile"
+                self._disk.saved |= {WorkloadId(each.root.parent.name) for each in transfer.mirrors}
             self._disk.done[transfer.id] = TransferState(transfer.id, TransferPhase.DONE, written=written)
         del self._running[transfer.id]
         self._hints.put_nowait(transfer.id)
+
+
+def roots(transfer: StageInputs | CollectOutputs) -> tuple[Path, ...]:
+    """What a collection reads."""
+    return (transfer.root, *transfer.peers) if isinstance(transfer, CollectOutputs) else ()

@@ -28,7 +28,7 @@ from sagewright.controllers.loop import Loop
 from sagewright.controllers.reconciler import Reconciler
 from sagewright.controllers.training_jobs import Timing, TrainingController
 from sagewright.controllers.training_queue import JobQueue
-from sagewright.controllers.training_steps import Job
+from sagewright.controllers.training_steps import Job, collect_id
 from sagewright.core.clock import from_text, to_text
 from sagewright.core.errors import BlobNotFound
 from sagewright.core.ids import BackendName, Key, Kind, TransferId, WorkloadId
@@ -56,15 +56,19 @@ class Chaos:
     reply_lost: float = 0.0
     hint_lost: float = 0.0
     transfer_fails: float = 0.0
+    slow: float = 0.0
 
 
 class Disk:
-    """What transfers leave behind beside folders: which are done, and what feeds pipes. Outlives lives."""
+    """What transfers leave behind beside folders: which are done, what feeds pipes, how often outputs were published
+    and whose checkpoints were. Outlives lives."""
 
     def __init__(self) -> None:
         self.done: dict[TransferId, TransferState] = {}
         self.ran: Counter[TransferId] = Counter()
         self.feeds: dict[TransferId, TransferState] = {}
+        self.published: Counter[TransferId] = Counter()
+        self.saved: set[WorkloadId] = set()
 
 
 class World:
@@ -77,7 +81,7 @@ class World:
         self.disk = Disk()
         self.clock = LoopClock()
         self.programs: dict[WorkloadId, Program] = {}
-        self.engine = FakeEngine(self.clock, choose)
+        self.engine = FakeEngine(LoopClock(), choose)  # programs take their time, however the clock is set
         self.engine.faults = self._fault
         self._remember_programs()
         self.threads = InlineExecutor()
@@ -122,6 +126,14 @@ class World:
         if row is not None and row.state == training_job.IN_PROGRESS:
             self._wish(key, lambda row: True, interrupts=row.spec["interrupts"] + 1)
 
+    def keep_alive(self, key: Key, seconds: int) -> None:
+        """UpdateTrainingJob, of a job in line, under way, or with a warm pool."""
+        row = self.store.read(lambda tx: tx.find(key))
+        if row is not None and (Job.of(row).has_pool or row.state == training_job.IN_PROGRESS):
+            request = row.spec["request"]
+            config = {**request["ResourceConfig"], "KeepAlivePeriodInSeconds": seconds}
+            self._wish(key, lambda row: True, request={**request, "ResourceConfig": config})
+
     def delete(self, key: Key) -> None:
         self._wish(key, lambda row: row.state in TERMINAL, delete_requested=True)
 
@@ -164,6 +176,10 @@ class World:
         self.disk.feeds[feed] = TransferState(feed, TransferPhase.FAILED, "InternalServerError: killed")
         if workload in self.engine.live():
             self.misled.add(workload)
+
+    def set_clock(self) -> None:
+        """An hour back, a day ahead, or as much as a time server corrects."""
+        self.clock.jump += self.random.choice([-3600.0, 86400.0, -5.0, 5.0])
 
     def reboot(self) -> None:
         """The machine restarts: what ran is lost."""
@@ -210,6 +226,16 @@ class World:
         """At every instant: at most one live workload per job and host, and nothing staged under a live one."""
         live = Counter((self.submitted[each], self.programs[each].workload.hostname) for each in self.engine.live())
         assert all(count == 1 for count in live.values()), f"two live workloads of one host: {live}"
+        if self.at_once is not None:
+            jobs = {key for key, _ in live if (job := self.job(key)) and job.resource.state not in TERMINAL}
+            assert len(jobs) <= self.at_once, f"{len(jobs)} jobs at once"
+
+    def check_forgotten(self, workload: WorkloadId) -> None:
+        """Before its folder goes: what it left to the next attempt was published, or its job has ended."""
+        job = self.job(self.submitted[workload]) if workload in self.submitted else None
+        if job is None or job.resource.state in TERMINAL or not job.spec.request.get("CheckpointConfig"):
+            return
+        assert workload not in job.status.seen or workload in self.disk.saved, "checkpoints are lost"
 
     def note_row(self, row: Resource | None, key: Key) -> None:
         """After each commit: legal moves, one end, transitions that clients can print."""
@@ -253,6 +279,7 @@ class World:
             assert job.status.exit_code == 0
             assert len(job.workloads) == len(job.hosts)
             assert all(self.engine.starts[each] >= 1 for each in job.workloads)
+            assert self.disk.published[collect_id(job.workloads[0])] == 1, "its outputs were not published once"
             assert not self.misled.intersection(job.workloads), "what it made of cut-off data passes for a model"
         for workload, stream in job.log_streams.items() if job.workloads else ():
             if workload in self.programs:
@@ -359,6 +386,13 @@ class Life:
             self._died.set()
         if self.dead:
             raise Crash
+
+    async def wait(self) -> None:
+        """A seam on either side of the engine, which may take its time: the process may die while it waits."""
+        self.seam()
+        if self.world.chaos.slow and self.world.random.random() < self.world.chaos.slow:
+            await asyncio.sleep(self.world.random.choice([0.02, 2.0, 20.0]))
+            self.seam()
 
     async def _changed(self) -> AsyncIterator[Key]:
         while True:

@@ -7,8 +7,10 @@
     object content    no row names it (an upload that was cut off)
     image content     no manifest needs it
     models            unpacked, and no endpoint or job stands for them; only while no server runs
+    environments      built, of no folder image, no model and no workload, and unused for an hour
+    layer trials      of a server that was killed in one, and that does not come back to remove it
 
-All of this is swept by the server, too, as it goes: this finds what a crash, a full disk or a missing permission left.
+Most of this is swept by the server, too, as it goes: this finds what a crash, a full disk or a missing permission left.
 Candidates are listed before the rows are read: what is started meanwhile had its id in a row before it existed, so it
 is never taken for left over. Owns: these rules. Does not own: asking the user (`cli.prune`).
 """
@@ -31,18 +33,21 @@ from sagewright.blobs.files import FileBlobs
 from sagewright.blobs.streams import LogStreams
 from sagewright.core.credentials import Keyring
 from sagewright.core.errors import BackendUnavailable
-from sagewright.core.ids import BackendName, WorkloadId
+from sagewright.core.ids import BackendName, Kind, WorkloadId
 from sagewright.objects import sweep as object_sweep
 from sagewright.registry import sweep as registry_sweep
 from sagewright.registry.files import Files
 from sagewright.settings import Settings
 from sagewright.staging import disk
-from sagewright.store.kinds import endpoint, training_job, transform_job
+from sagewright.store.kinds import endpoint, image, model, training_job, transform_job
 from sagewright.store.resources import Query, Resource, Store, Tx
-from sagewright.workloads.backend import ComputeBackend
+from sagewright.workloads import folder_images
+from sagewright.workloads.backend import ComputeBackend, HasSpares, Spare
+from sagewright.workloads.workload import FolderImage
 
 LOGS, CONTAINERS, FOLDERS = "log streams", "containers", "folders"
 OBJECTS, IMAGES, MODELS = "object content", "image content", "models"
+SPARES: Final = frozenset({"environments", "layer trials"})  # `workloads.backend.Spare.what`
 _KINDS: Final = (training_job.KIND, endpoint.KIND, transform_job.KIND)
 _GROUPS: Final = "/aws/sagemaker/"
 _END_OF_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
@@ -84,7 +89,8 @@ class Leftovers:
         images = Files(data.registry)
         orphans = registry_sweep.orphans(self._store, images, _GRACE)
         found += [Leftover(IMAGES, str(data.registry), name, images.size(name)) for name in orphans]
-        return found + list(self._models())
+        known = self._store.read(self._images)
+        return [*found, *self._models(), *asyncio.run(self._spares(known, now - _GRACE))]
 
     def old_folders(self, before: datetime) -> list[Leftover]:
         """Those of the folders that nobody has touched since; what the server itself removes now and then."""
@@ -97,6 +103,7 @@ class Leftovers:
         """How many bytes that freed. What cannot be removed is told in `problems`."""
         freed = sum(self._remove_one(each) for each in found if each.what in {LOGS, FOLDERS, MODELS})
         asyncio.run(self._remove_containers([each for each in found if each.what == CONTAINERS]))
+        freed += asyncio.run(self._discard([each for each in found if each.what in SPARES]))
         if any(each.what == OBJECTS for each in found):
             freed += object_sweep.sweep(self._store, FileBlobs(self._settings.data.blobs), _GRACE).bytes
         if any(each.what == IMAGES for each in found):
@@ -109,12 +116,20 @@ class Leftovers:
     def _unfinished(self, tx: Tx) -> list[Resource]:
         """Whatever has something left to do, and every endpoint."""
         rows = [row for key in tx.due(_KINDS, _END_OF_TIME, 1_000_000) if (row := tx.find(key))]
+        return rows + list(self._all(tx, endpoint.KIND))
+
+    def _all(self, tx: Tx, kind: Kind) -> Iterator[Resource]:
         settings, after = self._settings, None
         while True:
-            page = tx.page(Query(endpoint.KIND, settings.account, settings.region, limit=1000, after=after))
-            rows += page.items
+            page = tx.page(Query(kind, settings.account, settings.region, limit=1000, after=after))
+            yield from page.items
             if (after := page.next) is None:
-                return rows
+                return
+
+    def _images(self, tx: Tx) -> list[FolderImage]:
+        """Every folder image that a name, a model or something unfinished stands for."""
+        rows = [*self._unfinished(tx), *self._all(tx, image.KIND), *self._all(tx, model.KIND)]
+        return [folder_images.from_row(found) for row in rows for found in _folder_images([row.spec, row.status])]
 
     def _needed(self, tx: Tx) -> _Needed:
         return _Needed("\n".join(orjson.dumps(dict(row.status)).decode() for row in self._unfinished(tx)))
@@ -154,6 +169,16 @@ class Leftovers:
             if not folder.name.startswith(".") and str(folder) not in marked:
                 yield _folder(MODELS, folder)
 
+    async def _spares(self, images: list[FolderImage], before: datetime) -> list[Leftover]:
+        found = []
+        async with _Backends(self._settings) as backends:
+            for name, backend in backends.items():
+                if isinstance(backend, HasSpares):
+                    with suppress(BackendUnavailable):  # told when its containers were looked for
+                        for each in await backend.spares(images, before):
+                            found.append(Leftover(each.what, name, each.name, _size(each.folder) if each.folder else 0))
+        return found
+
     # -- removing ------------------------------------------------------------
 
     def _remove_one(self, each: Leftover) -> int:
@@ -180,6 +205,20 @@ class Leftovers:
                 except BackendUnavailable as error:
                     self.problems.append(f"{each.where}: {error}")
 
+    async def _discard(self, found: list[Leftover]) -> int:
+        freed = 0
+        async with _Backends(self._settings) as backends:
+            for name, backend in backends.items():
+                some = [each for each in found if each.where == name]
+                if some and isinstance(backend, HasSpares):
+                    try:
+                        spares = [Spare(each.what, each.name) for each in some]
+                        await backend.discard(spares, datetime.now(UTC) - _GRACE)
+                        freed += sum(each.bytes for each in some)
+                    except BackendUnavailable as error:
+                        self.problems.append(f"{name}: {error}")
+        return freed
+
 
 class _Needed:
     """The ids that unfinished rows speak of."""
@@ -205,6 +244,17 @@ class _Backends:
     async def __aexit__(self, *_: object) -> None:
         for backend in self._made.values():
             await backend.aclose()
+
+
+def _folder_images(value: object) -> Iterator[dict[str, object]]:
+    """Those told anywhere in a row (`folder_images.to_row`)."""
+    if isinstance(value, dict):
+        if value.keys() >= {"digest", "path", "entrypoint", "requirements"}:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _folder_images(each)
 
 
 def _children(folder: Path) -> list[Path]:

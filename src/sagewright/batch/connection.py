@@ -22,7 +22,9 @@ AGENT: Final = "Go-http-client/1.1"  # what containers see on AWS (contract C.3)
 _JOINED: Final = 1 << 16  # bytes of a body that is copied behind its head, for one system call
 _SIZES: Final = frozenset({b"content-length", b"transfer-encoding"})
 _LENGTHS: Final = frozenset({*map(len, _SIZES), len(b"content-type")})
-_TICK: Final = 0.25  # seconds between looks at the clock: a limit may be passed by so much
+_TICK: Final = 0.25
+"""Seconds between looks at the clock: a limit may be passed by so much. One by more means that this process was kept
+from its work; an answer that is there by then is taken, as it may well have come in time."""
 
 
 class Answer(NamedTuple):

@@ -14,7 +14,15 @@ from datetime import timedelta
 from typing import Final
 
 from sagewright.controllers.advice import advice
-from sagewright.controllers.last_words import complaint, exceptions, has_windows_line_ends, plain, raised
+from sagewright.controllers.last_words import (
+    NEAR,
+    complaint,
+    exceptions,
+    has_windows_line_ends,
+    passes_on,
+    plain,
+    raised,
+)
 from sagewright.workloads.observation import ExitCause, Observation
 
 LIMIT: Final = 1024  # characters, as in the API model
@@ -25,6 +33,7 @@ _TOO_LITTLE_MEMORY: Final = (
 )
 _NO_WORDS: Final = "The program ended with an error and wrote no /opt/ml/output/failure."
 _TOLD: Final = 400  # characters of an exception: the last log lines show it too, and what led to it
+_ECHO: Final = 200  # characters of a failure file that only says that another program failed
 HINTS: Final = {
     126: "The program was found but may not be executed: check its mode (chmod +x), its first line (#!) and that it "
     "is built for this machine.",
@@ -58,10 +67,6 @@ _BY_THE_ENGINE: Final = (  # in the container's log: the program was found, and 
 )
 
 
-_PASSED_ON: Final = re.compile("CalledProcessError|ExecuteUserScriptError|Training Execution failed")
-"""In failure files that only say that another program failed: those of the training toolkit and of SDK v3's drivers."""
-
-
 def of_exit(found: Observation, failure_file: str, tail: Sequence[str], channels: Collection[str] = ()) -> str:
     """Why a workload that has EXITED, and not with success, did so. `channels` are the names of the job's inputs."""
     if found.cause is ExitCause.OUT_OF_MEMORY:
@@ -77,30 +82,36 @@ def of_algorithm(
     exit_code: int, failure_file: str, tail: Sequence[str], noticed: str = "", channels: Collection[str] = ()
 ) -> str:
     """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation.
-    A file that only says that another program failed is followed by the last log lines, where that one said why.
+    A file that only says that another program failed (the training toolkit's, those of SDK v3's drivers) comes after
+    what that one said, and before the last log lines.
     `noticed` is what the backend saw about the image; it and the program's own words say more than the code does."""
     end = f", exit code: {exit_code}{signal_name(exit_code)}"
     start = "AlgorithmError: "
     room = LIMIT - len(start) - len(end)
-    if told := failure_file.strip():
-        shown = head(told, room)
-        return start + shown + (last_lines(tail, room - len(shown)) if _PASSED_ON.search(told) else "") + end
+    told = failure_file.strip()
+    if told and not passes_on(told):
+        return start + head(told, room) + end
+    if told:
+        cause = own_words(tail, channels)
+        shown = f"{cause} {head(told, _ECHO)}" if cause else head(told, room)
+        return start + shown + last_lines(tail, room - len(shown)) + end
     hint = head(noticed or own_words(tail, channels) or HINTS.get(exit_code, _NO_WORDS), room)
     return start + hint + last_lines(tail, room - len(hint)) + end
 
 
 def own_words(tail: Sequence[str], channels: Collection[str] = ()) -> str:
     """The cause as the log itself tells it, in a sentence, and what to change; empty when it does not."""
-    if has_windows_line_ends(tail):
+    end = tail[-NEAR:]
+    if has_windows_line_ends(end):
         return _WINDOWS
     if told := raised(tail):
         return _advised(told, advice(exceptions(tail), channels))
-    if told := complaint(tail):
+    if told := complaint(end):
         return _advised(told, advice([told], channels))
     for words, hint in _BY_THE_ENGINE:
-        if any(words.match(line.rstrip()) for line in tail):
+        if any(words.match(line.rstrip()) for line in end):
             return hint
-    return advice(tail, channels)
+    return advice(end, channels)
 
 
 def _advised(told: str, change: str) -> str:

@@ -29,7 +29,8 @@ from sagewright.workloads.backend import BatchesLogs, ComputeBackend, LogCursor,
 
 T = TypeVar("T")
 
-TAIL: Final = 20  # lines kept for FailureReason
+TAIL: Final = 200  # lines kept for FailureReason: a launcher of many ranks writes much after the cause
+_LONGEST: Final = 4096  # bytes of such a line; the middle of a longer one is left out
 FLUSH_EVERY: Final = 0.05  # seconds between appends while lines keep coming; the first one is appended at once
 FLUSH_SIZE: Final = 64 * 1024  # bytes that are appended without waiting for the time
 SAVE_EVERY: Final = 5.0  # seconds between writes of one workload's metrics
@@ -322,4 +323,6 @@ async def _batched(
 
 
 def _text(message: bytes) -> str:
+    if len(message) > _LONGEST:
+        message = message[: _LONGEST // 2] + " … ".encode() + message[-_LONGEST // 2 :]
     return message.decode("utf-8", "replace")

@@ -4,7 +4,7 @@
     backends ──┤
     log copier ┼──► KeyQueue ──► look (at most `parallel` at a time) ──► again in wake_in | pause | settled
     transfers ─┤
-    full pass ─┘    every `full_pass` seconds: all that is unfinished. Hints may be lost, this may not.
+    full pass ─┘    every `full_pass` seconds: all that is due. Hints may be lost, this may not.
 
 Owns: scheduling and pauses. Does not own: what a look does (`reconciler`).
 A restart needs nothing special: each unfinished row is due, so the first full pass finds all of them.
@@ -29,10 +29,10 @@ from sagewright.workloads.transfer import Transfers
 T = TypeVar("T")
 
 SWEEP: Final = 60.0
-"""Seconds between searches for workloads that belong to no row: rare on purpose, for they are very rare."""
+"""Seconds between passes over everything, and searches for workloads that belong to none of it: those are very rare."""
 
 EVERYTHING: Final = timedelta(days=36_500)
-"""The horizon of the first pass: a clock that was set back must not make what is unfinished seem to be far away."""
+"""The horizon of such a pass: a clock that was set back must not make what is unfinished seem to be far away."""
 
 HINT_GAP: Final = 0.02
 """Seconds between two looks at one resource because of its backend's hints."""
@@ -95,20 +95,21 @@ class Loop:
     # -- wake sources --------------------------------------------------------
 
     async def _passes(self) -> None:
-        """Look at everything that is unfinished, again and again."""
+        """Look at what is due, again and again; and at everything that is unfinished at the start and each minute."""
         clock = asyncio.get_running_loop()
-        swept = clock.time()
-        horizon = EVERYTHING
+        soon = timedelta(seconds=self._settings.full_pass)
+        began = everything_at = clock.time()
         while True:
             try:
-                unfinished = await self._reconciler.due(horizon)
-                horizon = timedelta(seconds=self._settings.full_pass)
+                is_whole = clock.time() >= everything_at
+                unfinished = await self._reconciler.due(EVERYTHING if is_whole else soon)
                 for key in unfinished:
                     if key not in self._failures:  # a key that pauses is in the queue with its pause
                         self._queue.add(key)
-                if clock.time() - swept >= SWEEP:
-                    swept = clock.time()
-                    await self._reconciler.sweep(unfinished)
+                if is_whole:
+                    everything_at = clock.time() + SWEEP
+                    if clock.time() - began >= SWEEP:
+                        await self._reconciler.sweep(unfinished)
             except StoreUnavailable as error:
                 _log.warning("cannot look for work now: %s", error)
             await asyncio.sleep(self._settings.full_pass)

@@ -57,8 +57,10 @@ class CleanUp:
 
 
 def _forget(job: Job, now: datetime) -> Decision:
-    """Not within the second of the creation: a new job of this name would share the log stream's name."""
-    free = job.resource.created_at.replace(microsecond=0) + timedelta(seconds=1)
-    if now < free:
+    """Not within the second of the creation: a new job of this name would share the log stream's name. A clock that
+    was set back is far from it."""
+    second = job.resource.created_at.replace(microsecond=0)
+    free = second + timedelta(seconds=1)
+    if second <= now < free:
         return Decision(wake_in=free - now, note="is deleted in a moment")
     return Decision(forget=True, note="is deleted")

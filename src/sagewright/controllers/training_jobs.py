@@ -40,6 +40,7 @@ from sagewright.controllers.controller import (
     Watch,
 )
 from sagewright.controllers.training_cleanup import CleanUp
+from sagewright.controllers.training_memory import Memory
 from sagewright.controllers.training_queue import JobQueue
 from sagewright.controllers.training_requests import Requests
 from sagewright.controllers.training_steps import Job
@@ -87,8 +88,7 @@ class TrainingController:
         new_id: Callable[[Kind, str, int, int], WorkloadId] = workload_id,
         queue: JobQueue | None = None,
     ) -> None:
-        self._queue = queue or JobQueue()
-        self._pools = pools.WarmPools()
+        self._memory = Memory(queue or JobQueue())
         self._workloads = workloads
         self._ask = Requests(workloads, surroundings)
         self._timing = timing or Timing()
@@ -96,25 +96,22 @@ class TrainingController:
         self._new_id = new_id
 
     def load(self, tx: Tx, key: Key) -> tuple[Resource, Job] | None:
-        self._queue.fill(tx)
-        self._pools.fill(tx)
+        self._memory.fill(tx)
         row = tx.find(key)
         if row is None:
-            self._queue.release(key)
-            self._pools.forget(key)
+            self._memory.gone(key)
             return None
         job = Job.of(row)
-        self._queue.note(job)
-        self._pools.note(job)
+        self._memory.note(job)
         return row, job
 
     def watch(self, job: Job) -> Watch:
         workloads = job.workloads
         starting = (job.backend,) if steps.may_start(job) else ()
-        if not workloads:
-            return Watch(backends=starting)
         if job.resource.state in job_kind.TERMINAL:
             return Watch() if job.status.cleaned else self._watch_leftovers(job)
+        if not workloads:
+            return Watch(backends=starting)
         if job.status.removing:
             return self._watch_leftovers(job)
         if job.status.secondary == steps.UPLOADING:
@@ -133,18 +130,19 @@ class TrainingController:
         )
 
     def _watch_leftovers(self, job: Job) -> Watch:
-        stages = tuple(steps.stage_id(each) for each in job.workloads)
+        """Its last attempt may have left nothing, and a warm pool all the same."""
+        moved = (*map(steps.stage_id, job.workloads), *map(steps.collect_id, job.workloads[:1]))
         return Watch(
             workloads=dict.fromkeys(job.workloads, job.backend),
-            transfers=(*stages, *pipes.transfers(job), *mirrors.transfers(job), steps.collect_id(job.workloads[0])),
+            transfers=(*moved, *pipes.transfers(job), *mirrors.transfers(job)),
             folders={each: steps.own_folder(self._workloads, each) for each in (*job.workloads, *job.caches)},
         )
 
     def decide(self, job: Job, seen: Seen, now: datetime) -> Decision:
         if job.resource.state in job_kind.TERMINAL:
-            return self._clean_up.decide(job, seen, self._pools.asked_for(job, now), now)
+            return self._clean_up.decide(job, seen, self._memory.pools.asked_for(job, now), now)
         if job.status.removing:
-            return self._give_up(job, seen)
+            return self._give_up(job, seen, now)
         if job.status.ending is not None:
             return self._end(job, seen, now)
         if job.spec.stop_requested_at is not None:
@@ -154,7 +152,7 @@ class TrainingController:
         if not job.workloads:
             return self._enter(job, seen, now)
         if job.status.giving_up:
-            return self._give_up(hosts.noted(job, seen), seen)
+            return self._give_up(hosts.noted(job, seen), seen, now)
         decision = pipes.with_feeds(self._go_on(hosts.noted(job, seen), seen, now), job, seen, self._workloads)
         return mirrors.with_mirrors(decision, job, seen, self._workloads)
 
@@ -163,7 +161,7 @@ class TrainingController:
         problem = problems[job.backend]
         if job.resource.state in job_kind.TERMINAL:
             return self._clean_up.alone(job, problem)
-        since = from_text(job.status.unreachable_since) if job.status.unreachable_since else now
+        since = min(now, from_text(job.status.unreachable_since)) if job.status.unreachable_since else now
         if not problem.installed and not job.ran:
             return self._finish(job, steps.failed(failure.of_missing_backend(problem.message)), now)
         if now - since >= self._timing.unreachable_limit:
@@ -178,7 +176,7 @@ class TrainingController:
     def _enter(self, job: Job, seen: Seen, now: datetime) -> Decision:
         """Begin, unless the machine has no room for it yet."""
         has = seen.capabilities.get(job.backend)
-        missing = self._queue.enter(job, has) if has else ""
+        missing = self._memory.queue.enter(job, has) if has else ""
         if not missing:
             return self._begin(job, has, now)
         status = replace(job.status, unreachable_since=None)
@@ -194,7 +192,7 @@ class TrainingController:
             self._new_id(job_kind.KIND, job.name, attempt, number) for number in range(1, len(job.hosts) + 1)
         )
         less = bounded(job.hosts, steps.machine(has)) if has else ""
-        pool = self._pools.claim(job)
+        pool = self._memory.pools.claim(job)
         begun = now if job.status.transitions else min(job.resource.created_at, now)
         status = steps.enter(job.status, steps.STARTING, steps.STARTED_TEXT, begun)
         status = steps.enter(status, steps.STARTING, steps.PREPARING_TEXT, now, less)
@@ -286,8 +284,10 @@ class TrainingController:
         status = steps.detailed(status, f"{job.host(first.workload).name} has failed, {stopped}", now)
         return self._keep(job, status, "one host has failed", tuple(Stop(job.backend, each) for each in live))
 
-    def _give_up(self, job: Job, seen: Seen) -> Decision:
+    def _give_up(self, job: Job, seen: Seen, now: datetime) -> Decision:
         """End the attempt, so that another can begin."""
+        if lost := mirrors.not_saved(job, seen):
+            return self._finish(job, steps.failed(failure.of_collection(lost)), now)
         status, actions, note = attempts.go_on(job, seen, self._ask)
         decision = self._keep(job, status, note, actions)
         return decision if status.workloads else replace(decision, wake_in=NOW, wakes=self._make_room(job))
@@ -358,8 +358,8 @@ class TrainingController:
 
     def _make_room(self, job: Job) -> tuple[Key, ...]:
         """Nothing of it runs any more: who waits may look again."""
-        self._queue.release(job.resource.key)
-        return self._queue.waiting()
+        self._memory.queue.release(job.resource.key)
+        return self._memory.queue.waiting()
 
     # -- what the steps ask for ----------------------------------------------
 
@@ -380,5 +380,5 @@ class TrainingController:
     def _calmly(self, job: Job, status: TrainingStatus, now: datetime) -> TrainingStatus:
         """Progress is written once per poll, however often it is looked at; steps are written at once."""
         same_step = len(status.transitions) == len(job.status.transitions)
-        fresh = now - job.resource.changed_at < self._timing.poll
+        fresh = NOW <= now - job.resource.changed_at < self._timing.poll  # the clock may have been set back
         return job.status if same_step and fresh else status

@@ -33,6 +33,12 @@ def is_saved(job: Job, seen: Seen) -> bool:
     return not job.ran or not mirrors(job.spec.request) or (state is not None and state.phase is TransferPhase.DONE)
 
 
+def not_saved(job: Job, seen: Seen) -> str:
+    """Why an attempt's checkpoints cannot be published: the next one must not begin without them."""
+    state = seen.transfers.get(steps.save_id(job.workloads[0])) if not job.status.removing else None
+    return state.message if state is not None and state.phase is TransferPhase.FAILED else ""
+
+
 def with_mirrors(decision: Decision, job: Job, seen: Seen, workloads: Path) -> Decision:
     """The decision, and a mirror for every running container that has none."""
     if not mirrors(job.spec.request):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sagewright.controllers import training_steps as steps
@@ -27,13 +27,11 @@ from sagewright.core.clock import from_text, to_text
 from sagewright.core.ids import Key, ResourceName, WorkloadId
 from sagewright.store.kinds import training_job as kind
 from sagewright.store.kinds.training_job import TrainingStatus
-from sagewright.store.resources import Tx
 
 REUSED_TEXT: Final = "Resource reused by training job: {}"
 LOOK_AGAIN: Final = timedelta(seconds=60)  # between looks at a pool that waits
 _NOTHING: Final = timedelta(0)
 _INTERNAL: Final = "InternalServerError"
-_END_OF_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
 _MATCHED: Final = ("InstanceType", "InstanceCount", "VolumeSizeInGB", "VolumeKmsKeyId")
 
 Match = tuple[Any, ...]
@@ -59,17 +57,7 @@ class WarmPools:
     def __init__(self) -> None:
         self._free: dict[Key, _Free] = {}
         self._claims: dict[Key, Claim] = {}
-        self._filled = False
         self._lock = threading.Lock()
-
-    def fill(self, tx: Tx) -> None:
-        """Once in a life: every pool, and every job that took one and has not ended."""
-        if self._filled:
-            return
-        for key in tx.due([kind.KIND], _END_OF_TIME, 100_000):
-            if row := tx.find(key):
-                self.note(Job.of(row))
-        self._filled = True
 
     def note(self, job: Job) -> None:
         """What its row says."""
@@ -170,6 +158,8 @@ def looked_at(job: Job, claim: Claim | None, now: datetime) -> TrainingStatus:
     if claim and not claim.taken:
         return status
     since = from_text(pool["since"])
+    if now < since:  # the clock was set back: it is kept from now on, and not until the clock is there again
+        return replace(status, pool={**pool, "since": to_text(now)})
     retained = {"retained": max(0, int((now - since).total_seconds()))}
     if claim:
         told = steps.note(status, REUSED_TEXT.format(claim.name), now)

@@ -16,13 +16,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from sagewright.controllers.training_steps import UPLOADING, Job, machine
 from sagewright.core.ids import BackendName, Key
 from sagewright.store.kinds import training_job as kind
-from sagewright.store.resources import Tx
 from sagewright.workloads.backend import Capabilities
 from sagewright.workloads.hosts import Host, host_resources, named
 from sagewright.workloads.instances import GIB, OF_MACHINE
@@ -30,7 +29,6 @@ from sagewright.workloads.workload import Resources
 
 NEXT: Final = 8  # waiting jobs that are looked at again when a job ends
 _LEAST, _PER_CPU = 4, 2  # jobs at once, where nothing else is set
-_END_OF_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -47,17 +45,7 @@ class JobQueue:
     def __init__(self, at_once: int | None = None) -> None:
         self._at_once = at_once
         self._entries: dict[Key, _Entry] = {}
-        self._filled = False
         self._lock = threading.Lock()
-
-    def fill(self, tx: Tx) -> None:
-        """Once in a life: every job that has begun already counts, before it is looked at."""
-        if self._filled:
-            return
-        for key in tx.due([kind.KIND], _END_OF_TIME, 100_000):
-            if row := tx.find(key):
-                self.note(Job.of(row))
-        self._filled = True
 
     def note(self, job: Job) -> None:
         """What its row says."""

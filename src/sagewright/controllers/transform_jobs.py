@@ -118,7 +118,7 @@ class TransformController:
                 return Decision(wake_in=self._timing.poll, note="cannot clean up: the backend does not answer")
             status = replace(job.status, cleaned=True)
             return Decision(status.to_row(), job.resource.state, self._leftovers(job), note="is cleaned up")
-        since = from_text(job.status.unreachable_since) if job.status.unreachable_since else now
+        since = min(now, from_text(job.status.unreachable_since)) if job.status.unreachable_since else now
         message = "; ".join(problem.message for problem in problems.values())
         if gone or now - since >= self._timing.unreachable_limit:
             reason = f"ClientError: {message}" if gone else f"InternalServerError: {waited(message, now - since)}"

@@ -23,11 +23,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple, NewType, Protocol, runtime_checkable
 
 from sagewright.core.ids import BackendName, WorkloadId
 from sagewright.workloads.observation import Observation
-from sagewright.workloads.workload import Workload
+from sagewright.workloads.workload import FolderImage, Workload
 
 LogCursor = NewType("LogCursor", str)  # opaque to all but its backend; no white space in it
 
@@ -92,6 +94,30 @@ class Sweeps(Protocol):
 
     async def sweep(self) -> None:
         """Only what carries this installation's label and is used by nobody. Raises BackendUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """What a backend has beside its workloads, and nothing needs. `what` names its sort, in the plural; `folder` is
+    where it is, if it is a folder of this machine."""
+
+    what: str
+    name: str
+    folder: Path | None = None
+
+
+@runtime_checkable
+class HasSpares(Protocol):
+    """What a backend may be able to do besides: tell what it keeps for later ones, or was killed before it removed."""
+
+    async def spares(self, images: Collection[FolderImage], before: datetime) -> Sequence[Spare]:
+        """What none of these images and no workload needs, and nobody has used since `before`. Raises
+        BackendUnavailable."""
+        ...
+
+    async def discard(self, spares: Collection[Spare], before: datetime) -> None:
+        """Remove those that are still spare. Safe beside workloads that begin. Raises BackendUnavailable."""
         ...
 
 

@@ -178,10 +178,16 @@ async def test_the_first_bad_record_is_the_reason_and_each_that_was_sent_is_told
 
 async def test_a_request_that_takes_too_long_is_given_up(runs: Runs) -> None:
     runs.put({"in/a": b"1\n"})
-    with container(Model(pause=20)) as address:
-        random.seed(1)
+    given_up = threading.Event()
+
+    def never(body: bytes) -> tuple[int, bytes]:
+        given_up.wait(60)
+        return 200, body
+
+    with container(never) as address:
         limits = {"InvocationsTimeoutInSeconds": 1, "InvocationsMaxRetries": 1}
         error, _ = await runs.drive(runs.job(address, ModelClientConfig=limits))
+        given_up.set()
     assert "AlgorithmError" in error
     assert "no answer within 1 s (ModelClientConfig.InvocationsTimeoutInSeconds)" in error
 

@@ -106,6 +106,10 @@ def test_other_lines_are_not_taken_for_windows_line_endings(line: str) -> None:
 def test_a_failure_file_that_only_passes_a_failure_on_is_followed_by_the_end_of_the_log(told: str) -> None:
     reason = failure.of_algorithm(1, told, ["ValueError: no such column"])
     assert reason == f"AlgorithmError: {told} Last log lines:\nValueError: no such column, exit code: 1"
+    reason = failure.of_algorithm(1, told * 9, TRACEBACK)
+    assert reason.startswith(f"AlgorithmError: {CAUSE} {told[:60]}")
+    assert "Last log lines:" in reason
+    assert len(reason) <= failure.LIMIT
     own = failure.of_algorithm(1, "the rate must be positive", ["ValueError: no such column"])
     assert own == "AlgorithmError: the rate must be positive, exit code: 1"
 

@@ -59,11 +59,79 @@ Traceback (most recent call last):
 table.errors.BadTable: no column x.
 2026-01-01 the launcher ends with code 1
 """
+# What torchrun 2.2 and SDK v3's driver leave of a job in which rank 1 failed, cut in the middle.
+TORCHRUN = """\
+Traceback (most recent call last):
+File "/opt/ml/input/data/code/train.py", line 4, in <module>
+if rank==1: raise RuntimeError("bad batch 17: nan in column 3")
+^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+RuntimeError: bad batch 17: nan in column 3
+Traceback (most recent call last):
+File "/opt/ml/input/data/code/train.py", line 6, in <module>
+dist.all_reduce(x)
+File "/usr/local/lib/python3.11/dist-packages/torch/distributed/distributed_c10d.py", line 1997, in all_reduce
+work.wait()
+RuntimeError: [../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [172.20.0.2]:949
+[2026-11-28 04:00:19,962] torch.distributed.elastic.multiprocessing.api: [ERROR] failed (exitcode: 1) local_rank: 1
+Traceback (most recent call last):
+File "/usr/local/bin/torchrun", line 8, in <module>
+sys.exit(main())
+File "/usr/local/lib/python3.11/dist-packages/torch/distributed/launcher/api.py", line 268, in launch_agent
+raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+train.py FAILED
+REPORT
+============================================================
+Command failed with exit code 1. Traceback: Traceback (most recent call last):
+  File "/opt/ml/input/data/sm_drivers/common/utils.py", line 193, in execute_commands
+    raise subprocess.CalledProcessError(exitcode, commands)
+subprocess.CalledProcessError: Command '['torchrun', '--nnodes=2', 'train.py']' returned non-zero exit status 1.
+
++++ handle_error
++++ exit 1
+""".replace("REPORT", "exitcode  : 1 (pid: 20)\n" * 60)
+OTHER_RANK = TORCHRUN[TORCHRUN.index("nan in column 3\nTraceback") + len("nan in column 3\n") :]
+MPIRUN = """\
+[1,mpirank:0,algo-1]<stdout>:epoch 1
+[1,mpirank:1,algo-2]<stderr>:Traceback (most recent call last):
+[1,mpirank:1,algo-2]<stderr>:  File "/opt/ml/code/train.py", line 8, in <module>
+[1,mpirank:1,algo-2]<stderr>:ZeroDivisionError: division by zero
+--------------------------------------------------------------------------
+mpirun detected that one or more processes exited with non-zero status, thus causing the job to be terminated.
+"""
+CAUGHT = (
+    """\
+Traceback (most recent call last):
+  File "/opt/program/train.py", line 3, in load
+ConnectionError: the feature store is busy, trying again
+"""
+    + "epoch\n" * 30
+)
+DESTRUCTOR = """\
+Traceback (most recent call last):
+  File "/opt/program/train.py", line 3, in main
+ValueError: negative depth
+Exception ignored in: <function Pool.__del__ at 0x7f>
+Traceback (most recent call last):
+  File "/opt/program/train.py", line 30, in __del__
+AttributeError: no workers
+"""
 
 
 @pytest.mark.parametrize(
     ("log", "told"),
     [
+        (TORCHRUN, "RuntimeError: bad batch 17: nan in column 3 (train.py, line 4)"),
+        (
+            OTHER_RANK,
+            "RuntimeError: [../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer "
+            "[172.20.0.2]:949 (train.py, line 6)",
+        ),
+        (MPIRUN, "ZeroDivisionError: division by zero (train.py, line 8)"),
+        (CAUGHT, ""),
+        (CAUGHT + CHAINED, "table.errors.BadTable: no column x (train.py, line 9)"),
+        (DESTRUCTOR, "ValueError: negative depth (train.py, line 3)"),
         (NOTEBOOK, "ValueError: invalid literal for int() with base 10: 'many' (notebook cell [2], line 3)"),
         (
             OLD_NOTEBOOK,

@@ -114,16 +114,16 @@ async def test_one_line_larger_than_every_buffer_arrives_whole(bench: Bench) -> 
 
 
 async def test_the_last_lines_are_kept_also_after_a_restart(bench: Bench) -> None:
-    await bench.start(many(50), End(1))
+    await bench.start(many(TAIL + 30), End(1))
     await bench.drained()
-    expected = tuple(f"line {n}" for n in range(50 - TAIL, 50))
+    expected = tuple(f"line {n}" for n in range(30, TAIL + 30))
     assert bench.copier.state(ID).tail == expected
     await bench.copier.aclose()
     bench.copier = bench.new_copier()
     assert (await bench.copier.kept(TARGET)).tail == expected
     await bench.drained()
     assert bench.copier.state(ID).tail == expected
-    assert len(bench.lines()) == 50
+    assert len(bench.lines()) == TAIL + 30
 
 
 async def test_metrics_are_the_same_after_a_restart_in_the_middle(bench: Bench) -> None:

@@ -39,7 +39,8 @@ def job(status: Any = None, state: str = IN_PROGRESS, **more: Any) -> Job:
 
 def mirrored(seen: Seen, **states: TransferPhase) -> Seen:
     ids = {"mirror": mirror_id(WORKLOAD), "save": save_id(WORKLOAD)}
-    found = {ids[name]: TransferState(ids[name], phase) for name, phase in states.items()}
+    told = {TransferPhase.FAILED: "there is no bucket"}
+    found = {ids[name]: TransferState(ids[name], phase, told.get(phase, "")) for name, phase in states.items()}
     return replace(seen, transfers={**seen.transfers, **found})
 
 
@@ -89,13 +90,19 @@ class TestGivingUp:
         (save,) = transfers(decision)
         assert (save.id, save.archives, save.mirrors) == (save_id(WORKLOAD), {}, (MIRROR,))
         assert save_id(WORKLOAD) in controller().watch(job(self.status, **self.spot)).transfers
-        for phase in (TransferPhase.RUNNING, TransferPhase.FAILED):
-            waits = controller().decide(job(self.status, **self.spot), mirrored(ended, save=phase), after(31))
-            assert not [each for each in waits.actions if isinstance(each, ForgetTransfers)]
+        under_way = mirrored(ended, save=TransferPhase.RUNNING)
+        waits = controller().decide(job(self.status, **self.spot), under_way, after(31))
+        assert not [each for each in waits.actions if isinstance(each, ForgetTransfers)]
         saved = mirrored(ended, save=TransferPhase.DONE)
         removes = controller().decide(job(self.status, **self.spot), saved, after(32))
         (forget,) = [each for each in removes.actions if isinstance(each, ForgetTransfers)]
         assert {save_id(WORKLOAD), mirror_id(WORKLOAD)} <= set(forget.ids)
+
+    def test_checkpoints_that_cannot_be_published_end_the_job_with_the_reason(self) -> None:
+        """It would wait for ever otherwise: the bucket may be gone for good."""
+        failed = mirrored(given.seen(exited(143), logs=DRAINED), save=TransferPhase.FAILED)
+        decision = controller().decide(job(self.status, **self.spot), failed, after(31))
+        assert given.reason(decision) == "ClientError: Artifact upload failed: there is no bucket"
 
     def test_an_attempt_that_never_ran_has_nothing_to_publish(self) -> None:
         never = given.begun(giving_up="Restarting")

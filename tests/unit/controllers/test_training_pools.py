@@ -12,7 +12,7 @@ from sagewright.controllers.training_pools import Claim, WarmPools, ended, looke
 from sagewright.controllers.training_steps import Job
 from sagewright.core.clock import to_text
 from sagewright.core.ids import ResourceName
-from sagewright.store.kinds.training_job import COMPLETED, FAILED, IN_PROGRESS, TrainingStatus
+from sagewright.store.kinds.training_job import COMPLETED, FAILED, IN_PROGRESS, STOPPED, TrainingStatus
 from sagewright.store.resources import Resource
 from sagewright.workloads.transfer import StageInputs, TransferPhase
 from sagewright.workloads.warm import CACHE, VARIABLE
@@ -133,6 +133,26 @@ def test_a_pool_that_is_over_is_removed_and_then_settled() -> None:
     assert HOME / "c.warm" in roots
     settled = line.decide(Job.of(replace(gone.resource, status={**over.status, "cleaned": True})), Seen(), after(72))
     assert settled.wake_in is None
+
+
+def test_the_cache_of_a_job_that_was_stopped_between_two_attempts_goes_too() -> None:
+    line = controller()
+    status = replace(begun(workloads=(), attempt=1), pool={"cache": "c.warm", "from": None, "status": "Terminated"})
+    gone = job("first", status, STOPPED)
+    folders = line.watch(gone).folders
+    assert folders == {"c.warm": HOME / "c.warm"}
+    removes = line.decide(gone, Seen(folders=tuple(folders)), after(71))
+    assert [each.root for each in removes.actions if isinstance(each, ForgetTransfers)] == [HOME / "c.warm"]
+    assert line.decide(gone, Seen(), after(72)).status is not None, "and then it is cleaned up"
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_pool_until_it_is_there_again() -> None:
+    owner = waiting()
+    status = looked_at(owner, None, after(-3600))
+    assert status.pool is not None
+    assert status.pool["since"] == to_text(after(-3600))
+    later = Job.of(replace(owner.resource, status=status.to_row()))
+    assert (looked_at(later, None, after(KEEP - 3600)).pool or {})["status"] == "Terminated"
 
 
 @pytest.mark.parametrize(

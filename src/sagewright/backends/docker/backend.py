@@ -33,9 +33,9 @@ from sagewright.backends.docker.ownership import hand_over, make_room
 from sagewright.backends.docker.programs import explained
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
-from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Usage
+from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Spare, Usage
 from sagewright.workloads.observation import ExitCause, Observation, Phase
-from sagewright.workloads.workload import Workload
+from sagewright.workloads.workload import FolderImage, Workload
 
 NAME = BackendName("docker")
 _log = logging.getLogger(__name__)
@@ -181,6 +181,12 @@ class DockerBackend:
     async def sweep(self) -> None:
         await volumes.delete_unused(self._engine, self._label)
         await self._layers.sweep()
+
+    async def spares(self, images: Collection[FolderImage], before: datetime) -> list[Spare]:
+        return [Spare("layer trials", name) for name in await self._layers.left(before.timestamp())]
+
+    async def discard(self, spares: Collection[Spare], before: datetime) -> None:
+        await self._layers.discard([each.name for each in spares])
 
     async def aclose(self) -> None:
         tasks = [*self._kills.values(), *(each.task for each in self._accepted.values() if each.task)]

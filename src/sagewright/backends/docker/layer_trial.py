@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import secrets
 import shutil
 import tarfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from sagewright.backends.docker import volumes
 from sagewright.backends.docker.engine import Engine, EngineRefused, allow, steps
 from sagewright.backends.docker.facts import Facts
-from sagewright.backends.docker.layers import volume
+from sagewright.backends.docker.layers import volume, written_folders
 from sagewright.backends.docker.spec import INSTALLATION
 from sagewright.core.errors import BackendError
 from sagewright.workloads.backend import Capabilities
@@ -31,6 +33,9 @@ from sagewright.workloads.workload import Mount
 _WAYS: Final = ("redirect_dir=on", "", "userxattr")
 _TAR: Final = {"Content-Type": "application/x-tar"}
 _FOLDER: Final = ".layers-"
+_NAME: Final = "sagewright-layers-"
+_OURS: Final = re.compile(_NAME + "[0-9a-f]{12}-[0-9a-f]{8}")  # installation and trial
+_LABEL: Final = f"{INSTALLATION}.trial"
 _OLD: Final = 120.0  # seconds after which a trial has ended, one way or another
 _SHOWN, _WRITTEN, _TARGET = "shown", "written", "/layered"
 
@@ -54,7 +59,7 @@ class LayerTrial:
     def __init__(self, engine: Engine, installation: str, scratch: Path | None) -> None:
         self._engine = engine
         self._installation = installation
-        self._prefix = f"sagewright-layers-{installation}-"
+        self._prefix = f"{_NAME}{installation}-"
         self._scratch = scratch
         self._lock = asyncio.Lock()
         self._found: tuple[Facts, Layering] | None = None
@@ -71,15 +76,43 @@ class LayerTrial:
     async def sweep(self) -> None:
         """Remove what a trial left that was killed in its fifth of a second. Raises BackendUnavailable."""
         before = time.time() - _OLD
-        filters = json.dumps({"reference": [f"{self._prefix}*"]})
-        with allow():
-            async with self._engine.stream("GET", "images/json", {"filters": filters}) as response:
-                found = await response.json()
-        for name in [tag.partition(":")[0] for each in found if each["Created"] < before for tag in each["RepoTags"]]:
-            await self._engine.delete(name)  # the container has the image's name
-            await self._engine.delete_image(name)
+        await self.discard([name for name in await self._left(before) if name.startswith(self._prefix)])
+        await volumes.delete_unused(self._engine, f"{_LABEL}={self._installation}")
         if self._scratch is not None:
             await asyncio.to_thread(_discard_old, self._scratch, before)
+
+    async def left(self, before: float) -> list[str]:
+        """What was left before then by trials of this installation, and of those that are no more: nobody else would
+        remove that. A trial holds nothing and is over in an instant, so an old one is of use to nobody; one whose
+        folder could still be swept by its own installation is left to it. Raises BackendUnavailable."""
+        found = await self._left(before)
+        return [name for name in found if name.startswith(self._prefix) or not await self._has_owner(name)]
+
+    async def discard(self, names: Collection[str]) -> None:
+        """Raises BackendUnavailable."""
+        for name in names:
+            await self._engine.delete(name)  # the container has the image's name
+            await self._engine.delete_image(name)
+
+    async def _left(self, before: float) -> list[str]:
+        """Containers that were never started and images without files, of any installation."""
+        images = await self._list("images/json", {"reference": [f"{_NAME}*"]})
+        containers = await self._list("containers/json", {"label": [_LABEL], "status": ["created"]})
+        names = {tag.partition(":")[0] for each in images if each["Created"] < before for tag in each["RepoTags"] or ()}
+        names |= {name.removeprefix("/") for each in containers if each["Created"] < before for name in each["Names"]}
+        return sorted(name for name in names if _OURS.fullmatch(name))
+
+    async def _list(self, path: str, filters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        with allow():
+            async with self._engine.stream("GET", path, {"all": "1", "filters": json.dumps(filters)}) as response:
+                found: list[Mapping[str, Any]] = await response.json()
+                return found
+
+    async def _has_owner(self, name: str) -> bool:
+        """Whether the data directory in which it was tried is there: the folder lies in one of its folders."""
+        container = await self._engine.inspect(name)
+        folders = written_folders(container)[1] if container else []
+        return any(folder.parent.exists() for folder in folders)
 
     async def _try(self) -> Layering:
         if self._scratch is None:
@@ -103,7 +136,7 @@ class LayerTrial:
         name = f"{self._prefix}{secrets.token_hex(4)}"
         image = await self._import(name)
         try:
-            labels = {f"{INSTALLATION}.trial": self._installation}
+            labels = {_LABEL: self._installation}
             mount = volume(Mount(folder / "lower", _TARGET), folder, labels, options)
             config = {"Image": image, "Cmd": ["none"], "Labels": labels, "HostConfig": {"Mounts": [mount]}}
             container = await self._engine.create(name, config)

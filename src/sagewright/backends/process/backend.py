@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,9 @@ from sagewright.backends.process.runner.requests import KILL, STOP
 from sagewright.backends.process.usage import Meter
 from sagewright.core.errors import BackendUnavailable, WorkloadRejected
 from sagewright.core.ids import BackendName, WorkloadId
-from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Usage
+from sagewright.workloads.backend import Capabilities, LogCursor, LogRecord, Spare, Usage
 from sagewright.workloads.observation import ExitCause, Observation
-from sagewright.workloads.workload import Workload
+from sagewright.workloads.workload import FolderImage, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,6 +230,24 @@ class ProcessBackend:
         with self._reachable():
             records = [record for record in map(self._records.find, ids) if record]
             return await asyncio.to_thread(self._meter.read, records)
+
+    async def spares(self, images: Collection[FolderImage], before: datetime) -> list[Spare]:
+        from sagewright.backends.process import unused
+
+        with self._reachable():
+            if not self._environments.is_dir():
+                return []
+            needed = unused.of_images(images) | self._records.environments()
+            found = await asyncio.to_thread(unused.unused, self._environments, needed, before.timestamp())
+            return [Spare("environments", each.name, each) for each in found]
+
+    async def discard(self, spares: Collection[Spare], before: datetime) -> None:
+        from sagewright.backends.process import unused
+
+        with self._reachable():
+            for each in spares:
+                folder, needed = self._environments / each.name, self._records.environments
+                await asyncio.to_thread(unused.discard, folder, needed, before.timestamp())
 
     async def aclose(self) -> None:
         for task in list(self._kills.values()):

@@ -170,6 +170,11 @@ class Records:
             if not entry.name.startswith(".") and (record := self.find(WorkloadId(entry.name))):
                 yield record
 
+    def environments(self) -> set[str]:
+        """The names of the environments of all records, whoever's they are."""
+        facts = (_read(entry / "workload.json") for entry in self.root.iterdir())
+        return {str(each["environment"]) for each in facts if isinstance(each, dict) and "environment" in each}
+
 
 def _read(path: Path) -> object:
     """Parsed JSON; None when the file is absent or, after a power failure, unreadable."""

@@ -1,8 +1,11 @@
 """Build a Python environment once per content, safely against other builders, kills and full disks.
 
     <environments>/<hash>            complete, never changed again
-    <environments>/<hash>.lock       held by the one builder
+    <environments>/<hash>.lock       held by the one builder; shared for the instant in which one is looked for
     <environments>/.build-<hash>-*   being built; renamed to <hash> when done, else swept by the next builder
+
+What no record names may be removed (`sagewright.backends.process.unused`): under the same lock, and this runner's
+record was there before it looked. So an environment that was found stays, and its time says when it was last found.
 
 Paths given to `uv` are relative and its name is short, so that no command line carries where the data lives.
 """
@@ -24,16 +27,29 @@ _TAIL = 12  # lines of the log that explain a failure
 
 def ensure(task: Task, requests: Requests, report: Callable[[str], None]) -> None:
     """Return once the environment is there. Stopped when a request comes; CannotRun when it cannot be built."""
-    if _complete(task.environment_path):
-        return
     os.makedirs(task.environments, exist_ok=True)
     lock = os.open(f"{task.environment_path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        if _found(lock, task.environment_path):
+            return
         _acquire(lock, requests, report)
         if not _complete(task.environment_path):
             _Build(task, requests, report).run()
     finally:
         os.close(lock)
+
+
+def _found(lock: int, path: str) -> bool:
+    """Whether it is there, without waiting; a builder that holds the lock may yet replace it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    if not _complete(path):
+        return False
+    with suppress(OSError):  # a full or read-only disk: it only looks older than it is
+        os.utime(path)
+    return True
 
 
 def _complete(path: str) -> bool:
