@@ -45,11 +45,11 @@ _METRICS = (
 def demo(data: Path | None, docker: bool, base_image: str) -> None:
     console = output.console()
     folder = server.data_dir(data)
-    with _running(folder, data):
+    with _running(folder, data) as ours:
         image = _docker_image(console, base_image) if docker else _folder_image(console, folder)
         with plain_errors():
             api = Api(folder)
-            artifact = _train(console, api, image)
+            artifact = _train(console, api, image, _come_back(data, ours))
             role = roles.role_arn(api.settings.account, "/", roles.DEFAULT_ROLE)
             sample = example_folder() / "sample.csv"
             deploy_and_predict(console, api, image=image, artifact=artifact, role=role, sample=sample)
@@ -57,10 +57,10 @@ def demo(data: Path | None, docker: bool, base_image: str) -> None:
 
 
 @contextmanager
-def _running(folder: DataDir, data: Path | None) -> Iterator[None]:
-    """A server for the time of the demo."""
+def _running(folder: DataDir, data: Path | None) -> Iterator[bool]:
+    """A server for the time of the demo: one that runs already (False), or one of ours (True)."""
     if state.load_running(folder) is not None:
-        yield
+        yield False
         return
     try:
         server.up(data, None, None, 1, detach=True)
@@ -70,7 +70,7 @@ def _running(folder: DataDir, data: Path | None) -> Iterator[None]:
         server.up(data, 0, None, 1, detach=True)  # the usual port is taken: a demo is content with any
     print()
     try:
-        yield
+        yield True
     finally:
         print()
         server.down(data)
@@ -109,7 +109,14 @@ def _docker_image(console: Console, base_image: str) -> str:
     return _IMAGE
 
 
-def _train(console: Console, api: Api, image: str) -> str:
+def _come_back(data: Path | None, ours: bool) -> str:
+    """How to see the rest of a job's log, NAME yet to be filled in, when the demo was left."""
+    option = "" if data is None else f" --data {data}"
+    start = f"sagewright up --detach{option} && " if ours else ""
+    return f"{start}sagewright logs -f {{}}{option}"
+
+
+def _train(console: Console, api: Api, image: str, come_back: str) -> str:
     """The URI of the model's archive."""
     sagemaker, s3 = api.client("sagemaker"), api.client("s3")
     name = f"digits-{datetime.now(UTC):%Y-%m-%d-%H-%M-%S-%f}"[:-3]
@@ -134,7 +141,7 @@ def _train(console: Console, api: Api, image: str) -> str:
     try:
         _follow(console, api, name)
     except KeyboardInterrupt:
-        raise SettingsError(f"{name} goes on without us. Come back with: sagewright logs -f {name}") from None
+        raise SettingsError(f"{name} goes on without us. Come back with: {come_back.format(name)}") from None
     return _report(console, api, sagemaker.describe_training_job(TrainingJobName=name), time.monotonic() - begun)
 
 

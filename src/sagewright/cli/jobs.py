@@ -168,8 +168,8 @@ def _ending(job: Mapping[str, Any]) -> str:
 
 
 def _cause(job: Mapping[str, Any]) -> str:
-    """The first line of a failure's reason; the table cuts it."""
-    return str(job.get("FailureReason", "")).partition("\n")[0].removesuffix(" Last log lines:")
+    """The first line of a failure's reason, without its kind, as the table cuts it soon."""
+    return str(job.get("FailureReason", "")).partition("\n")[0].partition(": ")[2].removesuffix(" Last log lines:")
 
 
 def _plain(job: dict[str, Any]) -> dict[str, Any]:
