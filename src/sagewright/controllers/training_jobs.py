@@ -41,7 +41,7 @@ from sagewright.controllers.controller import (
 )
 from sagewright.controllers.training_cleanup import CleanUp
 from sagewright.controllers.training_memory import Memory
-from sagewright.controllers.training_queue import JobQueue
+from sagewright.controllers.training_queue import JobQueue, Turn
 from sagewright.controllers.training_requests import Requests
 from sagewright.controllers.training_steps import Job
 from sagewright.core.clock import from_text, to_text
@@ -176,17 +176,17 @@ class TrainingController:
     def _enter(self, job: Job, seen: Seen, now: datetime) -> Decision:
         """Begin, unless the machine has no room for it yet."""
         has = seen.capabilities.get(job.backend)
-        missing = self._memory.queue.enter(job, has) if has else ""
-        if not missing:
-            return self._begin(job, has, now)
+        turn = self._memory.queue.enter(job, has) if has else Turn()
+        if not turn.waits_for:
+            return self._begin(job, has, turn, now)
         status = replace(job.status, unreachable_since=None)
-        status = steps.enter(status, steps.PENDING, steps.PENDING_TEXT, now, missing)
+        status = steps.enter(status, steps.PENDING, steps.PENDING_TEXT, now, turn.waits_for)
         waits = self._calmly(job, status, now)
         return self._keep(
             job, waits, "waits for room", wake_in=_IN_LINE
         )  # the end of another job wakes it, or the next full pass after this
 
-    def _begin(self, job: Job, has: Capabilities | None, now: datetime) -> Decision:
+    def _begin(self, job: Job, has: Capabilities | None, turn: Turn, now: datetime) -> Decision:
         attempt = job.status.attempt + 1
         chosen = tuple(
             self._new_id(job_kind.KIND, job.name, attempt, number) for number in range(1, len(job.hosts) + 1)
@@ -204,6 +204,7 @@ class TrainingController:
             exit_code=None,
             backend=job.backend,
             layered=has is not None and has.layers,
+            first_gpu=turn.first_gpu,
             training_started_at=job.status.training_started_at or to_text(now),
             unreachable_since=None,
             log_epoch=attempts.log_epoch(job, now),

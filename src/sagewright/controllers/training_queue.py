@@ -5,8 +5,8 @@
 A job may begin when what has begun, and what waits before it, leaves room for it: so two jobs that are looked at in the
 same moment cannot both take the last place, and a large job is not overtaken for ever by small ones.
 Room is memory, as the instance types of all hosts of a job have it together (bounded by the machine), and a number of
-containers; CPUs are shared. A job begins as a whole or not at all. One that needs accelerators has all of them to
-itself.
+containers; CPUs are shared. A job begins as a whole or not at all. Accelerators are its own while it runs: the lowest
+run of numbers that no other job has.
 Owns: what is known of the queue, in memory. Each look at a row tells it the truth again, so it is safe to lose.
 Does not own: the rows (`training_jobs`). Safe to call from any thread.
 """
@@ -14,10 +14,10 @@ Does not own: the rows (`training_jobs`). Safe to call from any thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sagewright.controllers.training_steps import UPLOADING, Job, machine
 from sagewright.core.ids import BackendName, Key
@@ -37,6 +37,14 @@ class _Entry:
     backend: BackendName
     hosts: tuple[Host, ...]
     begun: bool
+    first_gpu: int
+
+
+class Turn(NamedTuple):
+    """What a job waits for; empty when it may begin. Its accelerators are those numbered from `first_gpu` on."""
+
+    waits_for: str = ""
+    first_gpu: int = 0
 
 
 class JobQueue:
@@ -55,7 +63,7 @@ class JobQueue:
             return
         order = (row.created_at, row.key.name, row.key.account, row.key.region)
         with self._lock:
-            self._entries[row.key] = _Entry(order, job.backend, job.hosts, bool(job.workloads))
+            self._entries[row.key] = _Entry(order, job.backend, job.hosts, bool(job.workloads), job.status.first_gpu)
 
     def release(self, key: Key) -> None:
         """It takes no room any more."""
@@ -68,14 +76,15 @@ class JobQueue:
             keys = [key for key, entry in self._entries.items() if not entry.begun]
             return tuple(sorted(keys, key=lambda key: self._entries[key].order)[:NEXT])
 
-    def enter(self, job: Job, has: Capabilities) -> str:
-        """Empty when the job may begin: from now on it counts as begun. Else what it waits for."""
+    def enter(self, job: Job, has: Capabilities) -> Turn:
+        """A job that may begin counts as begun from now on."""
         self.note(job)
         with self._lock:
             own = self._entries[job.resource.key]
+            own.first_gpu = 0
             told = self._missing(own, has)
             own.begun = not told
-            return told
+            return Turn(told, own.first_gpu)
 
     def _missing(self, own: _Entry, has: Capabilities) -> str:
         others = list(self._before(own))
@@ -85,8 +94,8 @@ class JobQueue:
         if not self._at_once and others and sum(len(each.hosts) for each in (*others, own)) > most:
             return _told(others, f"at most {most} run at once")
         needs, taken = _needs(own, has), [_needs(each, has) for each in others]
-        if needs.gpus and any(each.gpus for each in taken):
-            return _told(others, "the accelerators of this machine are in use")
+        if needs.gpus and (told := self._without_gpus(own, needs, others, taken, has.gpus)):
+            return told
         room = int(has.memory * OF_MACHINE)
         used = sum(each.memory or 0 for each in taken)
         if not self._at_once and room and used and used + (needs.memory or 0) > room:
@@ -98,6 +107,26 @@ class JobQueue:
             )
         return ""
 
+    def _without_gpus(
+        self, own: _Entry, needs: Resources, others: Sequence[_Entry], taken: Sequence[Resources], there: int
+    ) -> str:
+        """Gives the job its accelerators, or says why there are none for it. A machine without any keeps nobody
+        waiting: its backend refuses the job."""
+        wanting = [(each, has.gpus) for each, has in zip(others, taken, strict=True) if has.gpus]
+        if any(not each.begun for each, _ in wanting):
+            return _told(others, "")
+        used = {number for each, count in wanting for number in range(each.first_gpu, each.first_gpu + count)}
+        count = min(needs.gpus, there)
+        for first in range(there - count + 1):
+            if used.isdisjoint(range(first, first + count)):
+                own.first_gpu = first
+                return ""
+        free = sorted(set(range(there)) - used)
+        together = ", not side by side" if len(free) >= count else ""
+        return _told(
+            others, f"it needs {count} of the machine's {there} accelerators, and {len(free)} are free{together}"
+        )
+
     def _before(self, own: _Entry) -> Iterator[_Entry]:
         """Those that have begun, and those of the same backend that wait and come first."""
         for each in self._entries.values():
@@ -105,8 +134,8 @@ class JobQueue:
                 yield each
 
 
-def _told(others: list[_Entry], why: str) -> str:
-    waiting = sum(not each.begun for each in others)
+def _told(others: Sequence[_Entry], why: str) -> str:
+    waiting = any(not each.begun for each in others)
     return "jobs that were created earlier come first" if waiting else why
 
 

@@ -83,6 +83,7 @@ class Requests:
             region=job.resource.key.region,
             root=steps.root(self._workloads, workload),
             machine=steps.machine(has),
+            first_gpu=job.status.first_gpu,
             platform=self._surroundings(job),
             host=job.workloads.index(workload),
             peers=job.peers,

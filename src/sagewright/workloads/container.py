@@ -112,17 +112,19 @@ def training_workload(
     region: str,
     root: Path,
     machine: Machine,
+    first_gpu: int = 0,
     platform: Mapping[str, str] | None = None,
     host: int = 0,
     peers: Mapping[str, WorkloadId] | None = None,
     layered: Collection[str] = (),
 ) -> Workload:
     """The container of one host, the first unless said otherwise (`host` counts from 0). `root` is the staged folder
-    that becomes /opt/ml. `peers` is as in `Workload`, and empty where there is one host.
+    that becomes /opt/ml. The job's accelerators are those from `first_gpu` on. `peers` is as in `Workload`, and empty
+    where there is one host.
     `layered` are the channels that were staged beside `root`."""
     entrypoint, arguments = command(request)
     hosts = hosts_of(request)
-    resources = host_resources(hosts, machine)[host]
+    resources = host_resources(hosts, machine, first_gpu)[host]
     return Workload(
         id=workload,
         image=image,

@@ -9,7 +9,7 @@ Does not own: how a model becomes a folder (`staging`), how a workload is run (`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -96,10 +96,12 @@ def serving_workload(
     """One container. `model` is the folder that it sees, and may only read, as /opt/ml/model.
 
     The command is `serve` (contract B.2.1); another word is declared by the image's label or, before that, by the
-    model's environment (design.md section 6).
+    model's environment (design.md section 6). Of the machine's GPUs it gets the last ones, and shares them with other
+    endpoints; training jobs are given theirs from the first one on.
     """
     words = tuple((env.get(SERVE_VARIABLE) or "").split())
     resources = instance_resources(instance_type, cpus=machine.cpus, memory=machine.memory, gpus=machine.gpus)
+    resources = replace(resources, first_gpu=max(0, machine.gpus - resources.gpus))
     return Workload(
         id=workload,
         image=image,

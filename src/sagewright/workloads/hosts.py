@@ -64,20 +64,21 @@ def sharers(channel: Mapping[str, Any], hosts: Sequence[Host]) -> tuple[Host, ..
     return tuple(each for each in hosts if not names or each.group in names)
 
 
-def host_resources(hosts: Sequence[Host], machine: Machine) -> tuple[Resources, ...]:
+def host_resources(hosts: Sequence[Host], machine: Machine, first_gpu: int = 0) -> tuple[Resources, ...]:
     """The limits of each host, in order.
 
     A job larger than the machine gets the machine: its hosts share the memory in proportion to what their instance
-    types have. CPUs are shared by all and only ever limited to what a type has. GPUs are counted off, so that no two
-    hosts get the same one; where there are too few, the last hosts' numbers do not exist and the backend refuses them.
+    types have. CPUs are shared by all and only ever limited to what a type has. GPUs are counted off from `first_gpu`
+    on, so that no two hosts get the same one; where there are too few, the last hosts' numbers do not exist and the
+    backend refuses them.
     """
     alone = [
         instance_resources(each.instance_type, cpus=machine.cpus, memory=machine.memory, gpus=machine.gpus)
         for each in hosts
     ]
     if len(hosts) == 1:
-        return tuple(alone)
-    return _gpus_counted_off(_memory_shared(alone, machine), hosts, machine)
+        return (replace(alone[0], first_gpu=first_gpu if alone[0].gpus else 0),)
+    return _gpus_counted_off(_memory_shared(alone, machine), hosts, machine, first_gpu)
 
 
 def _memory_shared(alone: Sequence[Resources], machine: Machine) -> list[Resources]:
@@ -89,13 +90,14 @@ def _memory_shared(alone: Sequence[Resources], machine: Machine) -> list[Resourc
     return [replace(each, memory=share, shared_memory=share // 2) for each, share in zip(alone, shares, strict=True)]
 
 
-def _gpus_counted_off(limits: Sequence[Resources], hosts: Sequence[Host], machine: Machine) -> tuple[Resources, ...]:
+def _gpus_counted_off(
+    limits: Sequence[Resources], hosts: Sequence[Host], machine: Machine, first: int
+) -> tuple[Resources, ...]:
     asking = sum(1 for each in limits if each.gpus)
     if not asking:
         return tuple(limits)
     fair = max(1, machine.gpus // asking)
     counted: list[Resources] = []
-    first = 0
     for each, host in zip(limits, hosts, strict=True):
         known = find(host.instance_type)
         count = min(known.gpus, fair if machine.gpus else known.gpus) if known and each.gpus else 0

@@ -54,6 +54,9 @@ def test_gpus_are_counted_off_and_where_there_are_too_few_numbers_do_not_exist()
     hosts = plain(2, "ml.g5.12xlarge")  # 4 each
     four = host_resources(hosts, Machine(cpus=8, memory=0, gpus=4))
     assert [(each.gpus, each.first_gpu) for each in four] == [(2, 0), (2, 2)]
+    later = host_resources(hosts, Machine(cpus=8, memory=0, gpus=4), 2)
+    assert [each.first_gpu for each in later] == [2, 4]
+    assert host_resources(hosts[:1], Machine(cpus=8, memory=0, gpus=8), 3)[0].first_gpu == 3
     one = host_resources(hosts, Machine(cpus=8, memory=0, gpus=1))
     assert one[1].first_gpu + one[1].gpus > 1
     none = host_resources(hosts, Machine(cpus=8, memory=0))

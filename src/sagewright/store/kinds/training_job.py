@@ -99,6 +99,7 @@ class TrainingStatus:
     outputs are collected: {"state", "secondary", "message", "detail"?, "failure_reason"?}.
     `workloads` are the containers of this attempt, one for each host, algo-1 first; `seen` are those of them that were
     seen to run, and so are never started again. `exit_code` is that of the host that failed first, else 0.
+    `first_gpu` is the lowest number of the accelerators that the attempt has to itself, where it needs any.
     `layered`: this attempt's channels are links beside the folder that becomes /opt/ml (`workloads.layers`).
     `metrics` is FinalMetricDataList in wire spelling. `unreachable_since` is when the backend was first found not to
     answer, while it does not.
@@ -116,6 +117,7 @@ class TrainingStatus:
     seen: tuple[str, ...] = ()
     backend: str | None = None
     layered: bool = False
+    first_gpu: int = 0
     training_started_at: str | None = None
     training_ended_at: str | None = None
     ending: Mapping[str, Any] | None = None
