@@ -170,7 +170,7 @@ def test_what_cannot_work_is_refused(made: Transforms) -> None:
 
     def refused(match: str, **more: object) -> None:
         with pytest.raises(ClientError, match=match) as caught:
-            made.create("refused", more.pop("model", model), **more)  # type: ignore[arg-type]
+            made.create("refused", more.pop("model", model), **more)
         assert caught.value.response["Error"]["Code"] == "ValidationException"
 
     refused("Could not find model", model="no-such-model")

@@ -136,7 +136,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(SimpleHTTPRequestHandler):
     server: _Server
 
-    def send_head(self):  # type: ignore[no-untyped-def]  # as in the standard library
+    def send_head(self):  # as in the standard library
         self.server.asked.set()
         self.server.release.wait(60)
         return super().send_head()
@@ -144,7 +144,7 @@ class _Handler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def copyfile(self, source, outputfile) -> None:  # type: ignore[no-untyped-def]  # as in the standard library
+    def copyfile(self, source, outputfile) -> None:  # as in the standard library
         try:
             shutil.copyfileobj(source, outputfile)
         except ConnectionError:

@@ -57,7 +57,7 @@ def test_a_new_endpoint_is_creating_and_handed_to_the_controller(call: Call, sto
     assert only["VariantStatus"][0]["Status"] == "Creating"
     assert shown["PendingDeploymentSummary"]["ProductionVariants"][0]["InstanceType"] == "ml.m5.large"
     assert "FailureReason" not in shown
-    row = store.read(lambda tx: tx.get(kind.key("000000000000", "us-east-1", "e")))  # type: ignore[arg-type]
+    row = store.read(lambda tx: tx.get(kind.key("000000000000", "us-east-1", "e")))
     assert row.wake_at is not None
 
 
@@ -192,7 +192,7 @@ def test_what_has_gone_since_is_refused_and_nothing_is_stuck(
     else:
         from sagewright.store.kinds import role
 
-        store.write(lambda tx: tx.remove(tx.get(role.key("000000000000", role.DEFAULT_ROLE))))  # type: ignore[arg-type]
+        store.write(lambda tx: tx.remove(tx.get(role.key("000000000000", role.DEFAULT_ROLE))))
     with pytest.raises(ApiFault, match="ValidationException") as caught:
         call(SAGEMAKER, operation, EndpointName=name, EndpointConfigName="config")
     assert words in caught.value.message
