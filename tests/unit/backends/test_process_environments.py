@@ -106,7 +106,7 @@ async def test_a_requirement_that_cannot_be_had_fails_with_the_resolvers_words(b
     seen = await exited(backend, work.id)
     assert (seen.exit_code, seen.cause) == (None, ExitCause.IMAGE)
     assert "no-such-package-at-all" in seen.message
-    assert "requirements could not be installed" in seen.message
+    assert "requirements could not be installed:\nerror: " in seen.message, "the cause, not what led to it, comes first"
     assert built(bench) == []
 
 
