@@ -36,6 +36,8 @@ def endpoints(data: Path | None, as_json: bool, limit: int) -> None:
     for endpoint in described:
         if reason := endpoint.get("FailureReason"):
             print(f"\n{endpoint['EndpointName']}: {reason}")
+        for told in _under_way(endpoint):
+            print(f"\n{endpoint['EndpointName']}: {told}\nIts log: sagewright logs {endpoint['EndpointName']}")
 
 
 def invoke(
@@ -99,6 +101,13 @@ def _row(endpoint: dict[str, Any]) -> tuple[output.Cell, ...]:
         "\n".join(_variant(variant) for variant in endpoint.get("ProductionVariants", ())),
         output.ago(endpoint["CreationTime"]),
     )
+
+
+def _under_way(endpoint: dict[str, Any]) -> Iterator[str]:
+    """How far each variant of a deployment has come that has yet to come into service, and what keeps it back."""
+    for variant in endpoint.get("PendingDeploymentSummary", {}).get("ProductionVariants", ()):
+        for status in variant.get("VariantStatus", ()):
+            yield f"{variant['VariantName']}: {status.get('StatusMessage') or status['Status']}"
 
 
 def _variant(variant: dict[str, Any]) -> str:

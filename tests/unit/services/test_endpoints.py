@@ -243,7 +243,24 @@ def test_how_far_a_new_version_has_come_is_shown(call: Call, store: Database) ->
     set_status(store, "e", "Updating", NOW, fleets=(old, new), serving=old.id, handled=(2, 0), pending=True)
     (pending,) = describe(call)["PendingDeploymentSummary"]["ProductionVariants"]
     assert (pending["CurrentInstanceCount"], pending["DesiredInstanceCount"]) == (0, 1)
-    assert pending["VariantStatus"][0]["StatusMessage"] == "0 of 1 instances in service (1 starting)"
+    told = "0 of 1 instances in service (1 starting)"
+    assert pending["VariantStatus"][0]["StatusMessage"] == told
+    ping = {"time": "", "status": 500, "error": "", "body": "no weights", "ms": 1}
+    died = "It was started 2 times; the last time: exit code 7. Last log lines:\nbye"
+    for change, more in (
+        ({"transcript": (ping,)}, ". The last GET /ping: 500 'no weights'"),
+        (
+            {"transcript": ({**ping, "status": None, "error": "connection refused"},)},
+            ". The last GET /ping: connection refused",
+        ),
+        ({"message": died}, ". It was started 2 times; the last time: exit code 7."),
+        ({"message": "x" * 2000}, "."),
+    ):
+        held = replace(new, instances=tuple(replace(each, **change) for each in new.instances))
+        set_status(store, "e", "Updating", NOW, fleets=(old, held))
+        (pending,) = describe(call)["PendingDeploymentSummary"]["ProductionVariants"]
+        message = pending["VariantStatus"][0]["StatusMessage"]
+        assert message == told + more or (message.startswith(f"{told}. xxx") and len(message) == 1024)
 
 
 @pytest.mark.usefixtures("serving")
