@@ -147,7 +147,7 @@ def _row(job: Mapping[str, Any], places: Places) -> tuple[output.Cell, ...]:
         output.status_word(job["TrainingJobStatus"]),
         output.ago(job["CreationTime"]),
         output.duration(_took(job)),
-        _step(job, places) if running else _ending(job) or _cause(job),
+        _step(job, places) if running else _ending(job) or output.cause(job),
         job["AlgorithmSpecification"]["TrainingImage"],
     )
 
@@ -165,11 +165,6 @@ def _ending(job: Mapping[str, Any]) -> str:
     if job["SecondaryStatus"] != job["TrainingJobStatus"]:
         return str(job["SecondaryStatus"])
     return str(job["SecondaryStatusTransitions"][-1]["StatusMessage"]).partition(" - ")[2]
-
-
-def _cause(job: Mapping[str, Any]) -> str:
-    """The first line of a failure's reason, without its kind, as the table cuts it soon."""
-    return str(job.get("FailureReason", "")).partition("\n")[0].partition(": ")[2].removesuffix(" Last log lines:")
 
 
 def _plain(job: dict[str, Any]) -> dict[str, Any]:

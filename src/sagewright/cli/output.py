@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -81,6 +82,11 @@ def _shares(needed: Mapping[str, int], room: int) -> dict[str, int]:
 
 def status_word(status: str) -> Text:
     return Text(status, style=STATUS_STYLE.get(status, ""))
+
+
+def cause(job: Mapping[str, Any]) -> str:
+    """The first line of a failure's reason, without its kind, as a table cuts it soon."""
+    return str(job.get("FailureReason", "")).partition("\n")[0].partition(": ")[2].removesuffix(" Last log lines:")
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:

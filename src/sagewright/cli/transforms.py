@@ -48,7 +48,7 @@ def row(job: Mapping[str, Any], told: Mapping[str, str]) -> tuple[output.Cell, .
         output.status_word(status),
         output.ago(job["CreationTime"]),
         output.duration(took.total_seconds() if took else None),
-        told.get(name, ""),
+        told.get(name) or output.cause(job),
         f"model {job['ModelName']}",
     )
 

@@ -53,3 +53,18 @@ def test_signs_of_markup_are_shown_as_they_are() -> None:
 
 def test_a_table_without_rows_has_its_headings() -> None:
     assert shown([], 80) == ["JOB  STATUS  STEP  IMAGE"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        (
+            "AlgorithmError: ValueError: no rows (a.py, line 2). Last log lines:\nbye, exit code: 1",
+            "ValueError: no rows (a.py, line 2).",
+        ),
+        ("ClientError: no such image", "no such image"),
+        ("", ""),
+    ],
+)
+def test_the_cause_of_a_failure_in_a_line(reason: str, cause: str) -> None:
+    assert output.cause({"FailureReason": reason} if reason else {}) == cause
