@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from e2e.hosting import is_docker, refusal
+from e2e.hosting import ON_DOCKER, refusal
 from support.deployments import BUCKET, ROLE, Deployments, load
 
 TOLD = {
@@ -15,9 +13,8 @@ TOLD = {
 """How a server may be wrong, and what the reason has of it."""
 
 
+@ON_DOCKER
 def test_a_missing_image_fails_at_once(made: Deployments) -> None:
-    if not is_docker(made):
-        pytest.skip("a folder image is looked up when the model is made")
     made.image = "sagewright-test/there-is-none:1"
     found = made.settled(made.create(made.config(made.model())))
     assert found["EndpointStatus"] == "Failed"

@@ -9,9 +9,8 @@ from typing import Any
 
 import botocore.loaders
 import botocore.session
-import pytest
 
-from e2e.hosting import containers, is_docker, refusal
+from e2e.hosting import ON_DOCKER, containers, is_docker, refusal
 from support.deployments import BUCKET, Deployments
 from support.server import wait_for
 
@@ -142,9 +141,8 @@ def lives_of(made: Deployments, name: str) -> int:
     return made.server.run("logs", "--endpoint", name, check=False).stdout.count("as never-healthy")
 
 
+@ON_DOCKER
 def test_a_failed_endpoint_can_be_deleted_only(made: Deployments) -> None:
-    if not is_docker(made):
-        pytest.skip("a folder image is looked up when the model is made")
     image, made.image = made.image, "sagewright-test/there-is-none:2"
     name = made.create(made.config(made.model("bad")))
     assert made.settled(name)["EndpointStatus"] == "Failed"
