@@ -53,7 +53,7 @@ def test_a_data_directory_that_cannot_be_made_is_said(tmp_path: Path, name: str,
 def test_env_prints_exports_and_keys_stay_private(own_server: Server) -> None:
     refused = own_server.run("env", check=False)
     assert refused.returncode == 1
-    assert "sagewright up" in refused.stderr
+    assert f"sagewright up --detach --data {own_server.data}\n" in refused.stderr
     own_server.start()
     env = own_server.env()
     assert env["AWS_ENDPOINT_URL"] == env["HTTPS_PROXY"] == own_server.url
@@ -95,7 +95,7 @@ def test_jobs_and_logs_tell_what_happened(server: Server, folder_image: Callable
     told = server.run("jobs", "cli-fails").stdout
     assert told.startswith(f"cli-fails: Failed\n  image    {image}\n  on       1 x ml.m5.large\n")
     assert "the last words of a failing program" in told
-    assert told.endswith("  log      sagewright logs cli-fails\n")
+    assert told.endswith(f"  log      sagewright logs cli-fails --data {server.data}\n")
     unknown = server.run("logs", "no-such-job", check=False)
     assert unknown.returncode == 1
     assert "no training or transform job named 'no-such-job'" in unknown.stderr

@@ -49,7 +49,7 @@ def demo(data: Path | None, docker: bool, base_image: str) -> None:
         image = _docker_image(console, base_image) if docker else _folder_image(console, folder)
         with plain_errors():
             api = Api(folder)
-            artifact = _train(console, api, image, _come_back(data, ours))
+            artifact = _train(console, api, image, _come_back(folder, ours))
             role = roles.role_arn(api.settings.account, "/", roles.DEFAULT_ROLE)
             sample = example_folder() / "sample.csv"
             deploy_and_predict(console, api, image=image, artifact=artifact, role=role, sample=sample)
@@ -109,11 +109,11 @@ def _docker_image(console: Console, base_image: str) -> str:
     return _IMAGE
 
 
-def _come_back(data: Path | None, ours: bool) -> str:
+def _come_back(folder: DataDir, ours: bool) -> str:
     """How to see the rest of a job's log, NAME yet to be filled in, when the demo was left."""
-    option = "" if data is None else f" --data {data}"
-    start = f"sagewright up --detach{option} && " if ours else ""
-    return f"{start}sagewright logs -f {{}}{option}"
+    more = server.option(folder)
+    start = f"sagewright up --detach{more} && " if ours else ""
+    return f"{start}sagewright logs -f {{}}{more}"
 
 
 def _train(console: Console, api: Api, image: str, come_back: str) -> str:

@@ -18,7 +18,7 @@ from sagewright.app import state
 from sagewright.app.compose import backends, services
 from sagewright.blobs.streams import LogStreams
 from sagewright.cli import output, setup_checks
-from sagewright.cli.server import data_dir, health, make
+from sagewright.cli.server import data_dir, health, make, option
 from sagewright.core.credentials import Keyring
 from sagewright.objects.api import OPERATIONS
 from sagewright.settings import DataDir, read_environment
@@ -66,7 +66,7 @@ async def _describe(folder: DataDir) -> list[Capabilities]:
 def _server(folder: DataDir) -> Iterator[Check]:
     running = state.load_running(folder)
     if running is None:
-        yield Check("server", None, f"not running on {folder.root}", "sagewright up --detach")
+        yield Check("server", None, f"not running on {folder.root}", f"sagewright up --detach{option(folder)}")
     elif health(running.url) is None:
         yield Check("server", False, f"does not answer at {running.url}", f"look into {folder.log}")
     else:

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from sagewright.cli import output
 from sagewright.cli.client import Api, plain_errors
-from sagewright.cli.server import data_dir
+from sagewright.cli.server import data_dir, option
 from sagewright.core.credentials import Keyring
 from sagewright.core.errors import SettingsError
 
@@ -33,11 +33,13 @@ def endpoints(data: Path | None, as_json: bool, limit: int) -> None:
         )
         return
     output.show(("ENDPOINT", "STATUS", "VARIANTS", "CREATED"), map(_row, described))
+    more = option(data_dir(data))
     for endpoint in described:
+        name = endpoint["EndpointName"]
         if reason := endpoint.get("FailureReason"):
-            print(f"\n{endpoint['EndpointName']}: {reason}")
+            print(f"\n{name}: {reason}")
         for told in _under_way(endpoint):
-            print(f"\n{endpoint['EndpointName']}: {told}\nIts log: sagewright logs {endpoint['EndpointName']}")
+            print(f"\n{name}: {told}\nIts log: sagewright logs {name}{more}")
 
 
 def invoke(

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from sagewright.cli import output, transforms
 from sagewright.cli.client import Api, plain_errors
-from sagewright.cli.server import data_dir
+from sagewright.cli.server import data_dir, option
 from sagewright.controllers.training_steps import NO_MODEL_TEXT
 from sagewright.core.errors import SettingsError
 from sagewright.store.kinds.training_job import COMPLETED, TERMINAL
@@ -72,7 +72,7 @@ def job(data: Path | None, name: str, as_json: bool) -> None:
             lines = list(transforms.details(api, transform))
         else:
             waits = training is not None and training["SecondaryStatus"] == _WAITS
-            lines = list(_details(training or {}, in_line(sagemaker) if waits else {}))
+            lines = list(_details(training or {}, in_line(sagemaker) if waits else {}, option(data_dir(data))))
     print("\n".join(lines))
 
 
@@ -88,7 +88,7 @@ def _training(sagemaker: Any, name: str) -> dict[str, Any]:
     return described
 
 
-def _details(job: Mapping[str, Any], places: Places) -> Iterator[str]:
+def _details(job: Mapping[str, Any], places: Places, more: str) -> Iterator[str]:
     """All there is to say of one training job, line by line, the reason of a failure last but one."""
     name, status, resources = job["TrainingJobName"], job["TrainingJobStatus"], job["ResourceConfig"]
     yield f"{name}: {status}"
@@ -107,7 +107,7 @@ def _details(job: Mapping[str, Any], places: Places) -> Iterator[str]:
         yield f"  model    {model['S3ModelArtifacts']}"
     if job.get("FailureReason"):
         yield f"  {job['FailureReason']}"
-    yield f"  log      sagewright logs {name}{'' if status in TERMINAL else ' -f'}"
+    yield f"  log      sagewright logs {name}{'' if status in TERMINAL else ' -f'}{more}"
 
 
 def _source(channel: Mapping[str, Any]) -> str:

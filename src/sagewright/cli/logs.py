@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from sagewright.batch.reports import ERRORS
 from sagewright.cli import transforms
 from sagewright.cli.client import Api, plain_errors
-from sagewright.cli.server import data_dir
+from sagewright.cli.server import data_dir, option
 from sagewright.core.errors import SettingsError
 from sagewright.store.kinds import endpoint as endpoints
 from sagewright.store.kinds import training_job as jobs
@@ -38,7 +38,7 @@ def logs(data: Path | None, name: str, follow: bool, kind: str | None) -> None:
                 print(line, flush=follow)
             reason = source.failure() if follow else None
     except KeyboardInterrupt:
-        print(f"\n{name} goes on. Come back with: sagewright logs -f {name}", file=sys.stderr)
+        print(f"\n{name} goes on. Come back with: sagewright logs -f {name}{option(data_dir(data))}", file=sys.stderr)
         return
     if reason is not None:
         raise SettingsError(f"{name} failed: {reason}")
