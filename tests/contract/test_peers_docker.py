@@ -84,6 +84,6 @@ class TestDockerPeers(PeersSuite):
         assert networks_of(bench) == []
 
     async def _run(self, backend: DockerBackend, work: object) -> object:
-        await backend.submit(work)  # type: ignore[arg-type]
-        await reached(backend, work.id, Phase.RUNNING)  # type: ignore[attr-defined]
-        return work.id  # type: ignore[attr-defined]
+        await backend.submit(work)
+        await reached(backend, work.id, Phase.RUNNING)
+        return work.id

@@ -54,7 +54,7 @@ class OwnBench(ProcessBench):
 class _SharingBackend(ProcessBackend):
     """As where Sagewright is not root: no networks of their own."""
 
-    def _examine(self):  # type: ignore[no-untyped-def]  # three values of the base class
+    def _examine(self):  # three values of the base class
         launcher, machine, granted = super()._examine()
         return launcher, replace(machine, network="CAP_NET_ADMIN is missing"), granted
 

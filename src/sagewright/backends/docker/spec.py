@@ -62,8 +62,8 @@ def reject(workload: Workload, facts: Facts) -> None:
             f"{asked} asked for, but the NVIDIA driver shows none: check `nvidia-smi` on this machine"
         )
     raise WorkloadRejected(
-        f"{asked} asked for, but the container engine has none: choose a CPU instance type, "
-        "or install the NVIDIA Container Toolkit"
+        f"{asked} asked for by the instance type, but the container engine has none: choose a CPU instance type, such "
+        "as ml.m5.large, or install the NVIDIA Container Toolkit on a machine that has a GPU"
     )
 
 
