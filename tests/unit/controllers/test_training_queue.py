@@ -147,15 +147,18 @@ def test_an_end_that_was_decided_frees_no_room_before_it_is_committed() -> None:
     queue = JobQueue(1)
     line = controller(queue=queue)
     running = job("a", 1, workloads=(WORKLOAD,), backend=DOCKER)
-    assert (queue.enter(job("a", 1), HAS), queue.enter(job("b", 2), HAS)) == ("", "at most 1 run at once")
+    told = [queue.enter(each, HAS).waits_for for each in (job("a", 1), job("b", 2))]
+    assert told == ["", "at most 1 run at once"]
     queue.note(running)
     gone = Problem("it was taken off this machine", installed=False)
     ends = line.unreachable(running, {DOCKER: gone}, after(9))
     assert (ends.state, ends.wakes) == (FAILED, (job_key("b"),))
-    assert queue.enter(job("b", 2), HAS) == "at most 1 run at once", "the disk may be full, or the job was changed"
+    assert queue.enter(job("b", 2), HAS).waits_for == "at most 1 run at once", (
+        "the disk may be full, or the job was changed"
+    )
     assert ends.status is not None
     line.committed(replace(running.resource, state=FAILED, status=ends.status))
-    assert queue.enter(job("b", 2), HAS) == ""
+    assert queue.enter(job("b", 2), HAS).waits_for == ""
 
 
 def test_a_job_without_its_backend_is_in_nobodys_way() -> None:
