@@ -131,7 +131,7 @@ class Client(asyncio.Protocol):
     """One connection: an answer is whole when its 1 KiB has come."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.transport: asyncio.Transport = transport
         self.busy, self.received = False, b""
         self.took: list[float] = []
 

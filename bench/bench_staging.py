@@ -86,7 +86,7 @@ def own_bytes(path: Path) -> bool:
 def fill(store: Database, objects: LocalObjects) -> None:
     """Each file is the same random block, turned a little: no two are alike."""
     made = {"name": BUCKET, "account": ACCOUNT, "region": REGION, "now": datetime.now(UTC), "settings": {}}
-    store.write(lambda tx: object_rows.insert_bucket(tx, **made))  # type: ignore[arg-type]
+    store.write(lambda tx: object_rows.insert_bucket(tx, **made))
     block = random.Random(7).randbytes(SIZE // FILES)
     for number in range(FILES):
         with objects.put_stream(BUCKET, f"data/{number % 10}/{number}.bin") as writer:

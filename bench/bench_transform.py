@@ -157,7 +157,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
         more = message.get("more_body", False)
         if not begun and not more:
-            head["headers"].append((b"content-length", b"%d" % len(message["body"])))  # type: ignore[attr-defined]
+            head["headers"].append((b"content-length", b"%d" % len(message["body"])))
         if not begun:
             await send(head)
             begun = True

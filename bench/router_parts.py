@@ -125,12 +125,12 @@ def credentials(folder: Path) -> tuple[str, str, str]:
 
 def _serve(work: dict[str, object]) -> None:
     place = Path(str(work["folder"]))
-    bench = Bench(place / f"gateway-{work['port']}", **work["router"])  # type: ignore[arg-type]
+    bench = Bench(place / f"gateway-{work['port']}", **work["router"])
     keys = bench.credentials
     (place / "credentials.json").write_text(
         json.dumps({"access": keys.access_key, "secret": keys.secret_key, "token": keys.session_token})
     )
-    instances = {f"i{number}": {"primary": address} for number, address in enumerate(work["addresses"])}  # type: ignore[arg-type]
+    instances = {f"i{number}": {"primary": address} for number, address in enumerate(work["addresses"])}
     bench.put("bench", Fleeted(instances=instances))
     gc.collect()
     gc.freeze()  # as app.gateway does

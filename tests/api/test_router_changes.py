@@ -257,7 +257,7 @@ def test_a_datagram_makes_the_table_new_at_once(tmp_path: Path) -> None:
         assert client.invoke_endpoint(EndpointName="hinted", Body=b"x")["Body"].read() == b"1"  # nobody told
         sender = ChangeSender(bench.settings.data.gateways / f"{os.getpid()}.sock")
         sender.send([endpoint.key(bench.settings.account, bench.settings.region, "hinted")])
-        sender.send([Key(*(["other"] * 4))])  # type: ignore[arg-type]
+        sender.send([Key(*(["other"] * 4))])
         eventually(lambda: client.invoke_endpoint(EndpointName="hinted", Body=b"x")["Body"].read() == b"2", "the swap")
         sender.close()
         first.close()

@@ -286,7 +286,7 @@ class TestHints:
             assert await asyncio.wait_for(anext(hints), 30) == work.id
             await exited(backend, work.id)
             bench.tunnel.cut_connections()
-        await hints.aclose()  # type: ignore[attr-defined]  # an async generator
+        await hints.aclose()  # an async generator
 
 
 class TestHandingOver:

@@ -27,7 +27,7 @@ def networks_of(bench: Bench) -> list[str]:
 
 class TestDockerPeers(PeersSuite):
     listen = f"(while true; do echo $HOSTNAME${{OF:+ of $OF}} | nc -l -p {PORT}; done)"
-    ask = f"nc -w 2 $peer {PORT} < /dev/null 2> /dev/null"
+    ask = f"nc -w 2 $peer ${{KNOCK:-{PORT}}} < /dev/null 2> /dev/null"
     escape = ""  # there is a default route, to a firewall: see below
 
     @pytest.fixture
@@ -84,6 +84,6 @@ class TestDockerPeers(PeersSuite):
         assert networks_of(bench) == []
 
     async def _run(self, backend: DockerBackend, work: object) -> object:
-        await backend.submit(work)  # type: ignore[arg-type]
-        await reached(backend, work.id, Phase.RUNNING)  # type: ignore[attr-defined]
-        return work.id  # type: ignore[attr-defined]
+        await backend.submit(work)
+        await reached(backend, work.id, Phase.RUNNING)
+        return work.id

@@ -14,6 +14,10 @@ from support.server import Server
 BACKENDS = [pytest.param("process", marks=pytest.mark.process), pytest.param("docker", marks=pytest.mark.docker)]
 
 
+ON_DOCKER = pytest.mark.parametrize("made", BACKENDS[1:], indirect=True)
+"""For what only an engine can meet: a folder image is looked up when the model is made."""
+
+
 def image_of(request: pytest.FixtureRequest, backend: str, server: Server) -> str:
     if backend == "docker":
         return str(request.getfixturevalue("docker_image"))

@@ -6,6 +6,7 @@ import json
 import socket
 import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -38,10 +39,21 @@ def test_a_taken_port_is_said(own_server: Server) -> None:
     assert "--port" in done.stderr
 
 
+@pytest.mark.parametrize(("name", "why"), [("a-file", "File exists"), ("a-file/below", "Not a directory")])
+def test_a_data_directory_that_cannot_be_made_is_said(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "a-file").touch()
+    for command in (("up", "--detach", "--port", "0"), ("doctor",), ("image", "list")):
+        done = Server(tmp_path / name).run(*command, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"sagewright: {tmp_path / name} cannot be used as data directory: ")
+        assert why in done.stderr
+        assert done.stderr.count("\n") == 1, "one line, no traceback"
+
+
 def test_env_prints_exports_and_keys_stay_private(own_server: Server) -> None:
     refused = own_server.run("env", check=False)
     assert refused.returncode == 1
-    assert "sagewright up" in refused.stderr
+    assert f"sagewright up --detach --data {own_server.data}\n" in refused.stderr
     own_server.start()
     env = own_server.env()
     assert env["AWS_ENDPOINT_URL"] == env["HTTPS_PROXY"] == own_server.url
@@ -81,8 +93,9 @@ def test_jobs_and_logs_tell_what_happened(server: Server, folder_image: Callable
     ]
     assert found[0]["TrainingJobStatus"] == "Failed"
     told = server.run("jobs", "cli-fails").stdout
-    assert told.startswith("cli-fails: Failed\n")
+    assert told.startswith(f"cli-fails: Failed\n  image    {image}\n  on       1 x ml.m5.large\n")
     assert "the last words of a failing program" in told
+    assert told.endswith(f"  log      sagewright logs cli-fails --data {server.data}\n")
     unknown = server.run("logs", "no-such-job", check=False)
     assert unknown.returncode == 1
     assert "no training or transform job named 'no-such-job'" in unknown.stderr

@@ -48,19 +48,6 @@ def test_scaling_up_and_down_loses_no_request(made: Deployments) -> None:
         assert len(containers(name)) == 1
 
 
-def test_a_bad_update_goes_back_to_what_served(made: Deployments) -> None:
-    name = made.deploy("one")
-    first = made.describe(name)["EndpointConfigName"]
-    bad = made.config(made.model("two", "die-at-start"), ContainerStartupHealthCheckTimeoutInSeconds=60)
-    with load(made, name) as clients:
-        made.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=bad)
-        found = made.in_service(name)
-    assert clients.failures == []
-    assert set(clients.models) == {"one"}
-    assert found["EndpointConfigName"] == first
-    assert "exit code 7" in found["FailureReason"]
-
-
 @pytest.mark.docker
 def test_an_instance_that_is_killed_costs_no_request(server: Server, docker_image: str) -> None:
     """What was in flight on it came to no answer, and nobody is left who could give one: it is asked elsewhere."""

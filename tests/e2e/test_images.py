@@ -180,7 +180,8 @@ def test_login_tokens_open_the_registry_and_nothing_else_does(server: Server) ->
 
 def test_an_endpoint_shows_the_digest_that_its_image_was_pinned_to(server: Server, project: Path) -> None:
     (project / "run.sh").write_text(
-        "#!/bin/sh\nmkdir -p /tmp/www && echo ok > /tmp/www/ping && exec httpd -f -p 8080 -h /tmp/www\n"
+        "#!/bin/sh\ntrap 'exit 0' TERM\n"  # the first process of a container is waited for 30 s otherwise
+        "mkdir -p /tmp/www && echo ok > /tmp/www/ping\nhttpd -f -p 8080 -h /tmp/www &\nwait\n"
     )
     name = f"sagewright-test/serving-{os.getpid()}:1"
     try:

@@ -59,11 +59,7 @@ class Jobs:
     def archive(self, name: str, artifact: str = "model.tar.gz") -> dict[str, bytes]:
         body = self.s3.get_object(Bucket=BUCKET, Key=f"out/{name}/output/{artifact}")["Body"].read()
         with tarfile.open(fileobj=io.BytesIO(body)) as tar:
-            return {
-                member.name.removeprefix("./"): tar.extractfile(member).read()  # type: ignore[union-attr]
-                for member in tar
-                if member.isfile()
-            }
+            return {member.name.removeprefix("./"): tar.extractfile(member).read() for member in tar if member.isfile()}
 
 
 @pytest.fixture(

@@ -25,7 +25,7 @@ def test_sdk_2_trains_a_docker_image_and_streams_its_log(server: Server, docker_
     assert "Training job completed" in printed or "Completed - Training job completed" in printed
     assert {"model.tar.gz", "output.tar.gz"} <= set(result["files"])
     with tarfile.open(tmp_path / "model.tar.gz") as archive:
-        assert archive.extractfile("model.txt").read() == b'{"behaviour": "ok", "depth": "3"}'  # type: ignore[union-attr]
+        assert archive.extractfile("model.txt").read() == b'{"behaviour": "ok", "depth": "3"}'
     described = server.client("sagemaker").describe_training_job(TrainingJobName=result["job"])
     assert [(metric["MetricName"], metric["Value"]) for metric in described["FinalMetricDataList"]] == [("loss", 0.25)]
 

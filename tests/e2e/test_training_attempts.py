@@ -35,7 +35,7 @@ def trained(jobs: Jobs, name: str) -> int:
 @pytest.mark.docker
 def test_an_interrupted_spot_job_is_told_by_sigterm_and_begins_anew(server: Server, docker_image: str) -> None:
     jobs = Jobs(server, docker_image, "spot")
-    name = jobs.create("sleep", HyperParameters={"behaviour": "sleep", "seconds": "20"}, **SPOT)
+    name = jobs.create("sleep", HyperParameters={"behaviour": "sleep", "seconds": "10"}, **SPOT)
     wait_for(lambda: "ready" in server.run("logs", name).stdout, "its handler is installed")
     assert "begins anew" in server.run("interrupt", name).stdout
     job = jobs.end(name)

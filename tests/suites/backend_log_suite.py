@@ -156,7 +156,7 @@ class BackendLogSuite:
         reading = backend.logs(workload, after=seen[-1].cursor if seen else None)
         for _ in range(count):
             seen.append(await next_of(reading))
-        await reading.aclose()  # type: ignore[attr-defined]  # every backend's reader is an async generator
+        await reading.aclose()  # every backend's reader is an async generator
 
     async def test_logs_stay_readable_after_the_end_and_end_at_once_when_unknown(
         self, bench: Bench, backend: ComputeBackend

@@ -1,13 +1,16 @@
 """The hosts of one job reach each other by name, and nobody else does. For backends that run real programs.
 
 A binding brings `listen` and `ask`: shell words that serve the own name on port 7777 for ever, and that print what the
-host in $peer serves there.
+host in $peer serves there, or at port $KNOCK if that is set.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +33,15 @@ done
 {more}
 echo here >> /opt/ml/met-{job}-$HOSTNAME
 while [ ! -e /opt/ml/done-{job} ]; do sleep 0.05; done
+"""
+
+_KNOCK = """
+export KNOCK={port}
+while read ip name rest; do [ "$name" != "$HOSTNAME" ] || own=$ip; done < /etc/hosts
+for peer in ${{own%.*}}.1 host.docker.internal; do
+  r=$({ask})
+  [ -z "$r" ] || echo "$peer is $r"
+done
 """
 
 
@@ -79,6 +91,26 @@ class PeersSuite:
     ) -> None:
         works = self.hosts(bench, 2, self.escape, network_isolation=True)
         assert await self.met(bench, backend, works) == [[b"algo-1 is algo-1", b"algo-2 is algo-2"]] * 2
+
+    async def test_isolated_hosts_do_not_reach_this_machine(self, bench: Bench, backend: ComputeBackend) -> None:
+        def greet() -> None:
+            with suppress(OSError):  # closed
+                while True:
+                    there, _ = here.accept()
+                    there.sendall(b"this machine")
+                    there.close()
+
+        with socket.create_server(("0.0.0.0", 0)) as here:
+            threading.Thread(target=greet, daemon=True).start()
+            knock = _KNOCK.format(port=here.getsockname()[1], ask=self.ask)
+            for isolated, greeted in ((False, True), (True, False)):
+                works = self.hosts(bench, 2, knock, network_isolation=isolated)
+                for said in await self.met(bench, backend, works):
+                    assert said[:2] == [b"algo-1 is algo-1", b"algo-2 is algo-2"]
+                    assert any(b"is this machine" in line for line in said) is greeted
+                for work in works:
+                    await backend.remove(work.id)
+            here.shutdown(socket.SHUT_RDWR)
 
     async def test_two_jobs_have_the_same_names_and_ports_and_do_not_meet(
         self, bench: Bench, backend: ComputeBackend

@@ -252,7 +252,7 @@ class EndpointLife(Life):
         backends = {DOCKER: EndpointBackend(self, self._backend)}
         self.transfers = ModelTransfers(self)
         self._copier = LogCopier(
-            SeamStreams(self),  # type: ignore[arg-type]
+            SeamStreams(self),
             world.threads,
             self._wake,
             settings.backoff,
@@ -265,7 +265,7 @@ class EndpointLife(Life):
             Path("/models"), lambda endpoint, variant, backend: {}, world.timing, world.new_token
         )
         reconciler = Reconciler(
-            store=SeamStore(self),  # type: ignore[arg-type]
+            store=SeamStore(self),
             controllers=[controller],
             backends=backends,
             transfers=self.transfers,
@@ -354,7 +354,7 @@ class ModelTransfers(SimTransfers):
         if transfer.id in self._running or transfer.id in self._disk.done:
             return
         self._failed.pop(transfer.id, None)
-        self._running[transfer.id] = asyncio.create_task(self._move(transfer))  # type: ignore[arg-type]
+        self._running[transfer.id] = asyncio.create_task(self._move(transfer))
         self._life.seam()
 
     def forget_models(self, ids: Collection[TransferId], models: Path) -> None:

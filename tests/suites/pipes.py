@@ -74,7 +74,7 @@ class Fed:
 def piped(
     uri: str = "s3://b/data/", *, manifest: bool = False, shard: int = 0, shards: int = 1, **pipe: object
 ) -> ChannelInput:
-    return ChannelInput("train", uri, manifest, shard, shards, PipeInput(**pipe))  # type: ignore[arg-type]
+    return ChannelInput("train", uri, manifest, shard, shards, PipeInput(**pipe))
 
 
 def records(data: bytes) -> list[bytes]:

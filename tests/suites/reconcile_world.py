@@ -203,7 +203,7 @@ class World:
             self.programs[workload.id] = program
             return program
 
-        self.engine.make = remembering  # type: ignore[method-assign]
+        self.engine.make = remembering
 
     def _hint(self, key: Key) -> None:
         if self.life and self.random.random() >= self.chaos.hint_lost:
@@ -331,14 +331,14 @@ class Life:
         self.transfers = SimTransfers(self)
         store = SeamStore(self)
         self._copier = LogCopier(
-            SeamStreams(self),  # type: ignore[arg-type]
+            SeamStreams(self),
             world.threads,
             self._wake,
             settings.backoff,
         )
         observer = Observer(backends, self.transfers, self._copier, world.threads)
         reconciler = Reconciler(
-            store=store,  # type: ignore[arg-type]
+            store=store,
             controllers=[
                 TrainingController(
                     world.transfers_folder, lambda job: {}, POLL, world.new_id, queue=JobQueue(world.at_once)

@@ -153,7 +153,7 @@ def reason(decision: Decision) -> str:
 
 
 def committed(decision: Decision) -> Any:
-    return type(begun()).from_row(decision.status)  # type: ignore[arg-type]
+    return type(begun()).from_row(decision.status)
 
 
 STOP_WISH = replace(spec(), stop_requested_at=to_text(T0))

@@ -33,7 +33,7 @@ from sagewright.workloads.transfer import RunTransform
 _PUBLISHING: Final = 32  # objects at once: each waits for the disk
 _PARAMETERS_TIMEOUT: Final = 5.0  # seconds
 _LOOK: Final = 0.5  # seconds between reports
-_TODO, _WRITTEN, _FAILED = 0, 1, 2
+_LEFT, _WRITTEN, _FAILED = 0, 1, 2
 
 
 class Piece(NamedTuple):
@@ -66,7 +66,7 @@ class Driver:
             progress.objects_total, progress.bytes_total = await asyncio.to_thread(journal.plan, plan)
             self._done = bytearray(progress.objects_total)
             self._resume()
-            self._items = (each for each in journal.items() if self._done[each[0]] == _TODO)
+            self._items = (each for each in journal.items() if self._done[each[0]] == _LEFT)
             self._options = await self._choose()
             self.report.begin(self._options)
             await self._drive()

@@ -11,6 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sagewright.app import state
+from sagewright.cli.server import option
 from sagewright.core.credentials import Keyring, owner_credentials
 from sagewright.core.errors import SettingsError
 from sagewright.settings import DataDir
@@ -23,7 +24,7 @@ class Api:
     def __init__(self, folder: DataDir) -> None:
         running = state.load_running(folder)
         if running is None:
-            raise SettingsError(f"no server runs on {folder.root}. Start one: sagewright up --detach")
+            raise SettingsError(f"no server runs on {folder.root}. Start one: sagewright up --detach{option(folder)}")
         self.settings = state.load_settings(folder)
         self.url = running.url
         self._session = botocore.session.Session()

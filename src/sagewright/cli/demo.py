@@ -35,6 +35,7 @@ from sagewright.store.kinds import role as roles
 
 _IMAGE = "sagewright-demo-digits"
 _EPOCHS = 10
+_SAID = 6  # last lines of a failed `docker build`: what comes before is its steps
 _METRICS = (
     {"Name": "train:loss", "Regex": r"train_loss=([0-9.]+)"},
     {"Name": "validation:accuracy", "Regex": r"validation_accuracy=([0-9.]+)"},
@@ -44,11 +45,11 @@ _METRICS = (
 def demo(data: Path | None, docker: bool, base_image: str) -> None:
     console = output.console()
     folder = server.data_dir(data)
-    with _running(folder, data):
+    with _running(folder, data) as ours:
         image = _docker_image(console, base_image) if docker else _folder_image(console, folder)
         with plain_errors():
             api = Api(folder)
-            artifact = _train(console, api, image)
+            artifact = _train(console, api, image, _come_back(folder, ours))
             role = roles.role_arn(api.settings.account, "/", roles.DEFAULT_ROLE)
             sample = example_folder() / "sample.csv"
             deploy_and_predict(console, api, image=image, artifact=artifact, role=role, sample=sample)
@@ -56,10 +57,10 @@ def demo(data: Path | None, docker: bool, base_image: str) -> None:
 
 
 @contextmanager
-def _running(folder: DataDir, data: Path | None) -> Iterator[None]:
-    """A server for the time of the demo."""
+def _running(folder: DataDir, data: Path | None) -> Iterator[bool]:
+    """A server for the time of the demo: one that runs already (False), or one of ours (True)."""
     if state.load_running(folder) is not None:
-        yield
+        yield False
         return
     try:
         server.up(data, None, None, 1, detach=True)
@@ -69,7 +70,7 @@ def _running(folder: DataDir, data: Path | None) -> Iterator[None]:
         server.up(data, 0, None, 1, detach=True)  # the usual port is taken: a demo is content with any
     print()
     try:
-        yield
+        yield True
     finally:
         print()
         server.down(data)
@@ -100,11 +101,22 @@ def _docker_image(console: Console, base_image: str) -> str:
     except FileNotFoundError:
         raise SettingsError("there is no `docker` command. Install Docker, or run the demo without --docker.") from None
     if built.returncode:
-        raise SettingsError(f"docker build failed: {built.stderr.strip()[-1500:]}")
+        said = "\n".join(built.stderr.strip().splitlines()[-_SAID:])
+        raise SettingsError(
+            f"docker build failed:\n{said}\nIf {base_image} cannot be pulled here, name an image of yours that has "
+            "Python and pip: --base-image NAME"
+        )
     return _IMAGE
 
 
-def _train(console: Console, api: Api, image: str) -> str:
+def _come_back(folder: DataDir, ours: bool) -> str:
+    """How to see the rest of a job's log, NAME yet to be filled in, when the demo was left."""
+    more = server.option(folder)
+    start = f"sagewright up --detach{more} && " if ours else ""
+    return f"{start}sagewright logs -f {{}}{more}"
+
+
+def _train(console: Console, api: Api, image: str, come_back: str) -> str:
     """The URI of the model's archive."""
     sagemaker, s3 = api.client("sagemaker"), api.client("s3")
     name = f"digits-{datetime.now(UTC):%Y-%m-%d-%H-%M-%S-%f}"[:-3]
@@ -129,7 +141,7 @@ def _train(console: Console, api: Api, image: str) -> str:
     try:
         _follow(console, api, name)
     except KeyboardInterrupt:
-        raise SettingsError(f"{name} goes on without us. Come back with: sagewright logs -f {name}") from None
+        raise SettingsError(f"{name} goes on without us. Come back with: {come_back.format(name)}") from None
     return _report(console, api, sagemaker.describe_training_job(TrainingJobName=name), time.monotonic() - begun)
 
 

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from rich.padding import Padding
+from rich.markup import escape
 
 from sagewright.app import state
 from sagewright.app.compose import backends, services
 from sagewright.blobs.streams import LogStreams
 from sagewright.cli import output, setup_checks
-from sagewright.cli.server import data_dir, health
+from sagewright.cli.server import data_dir, health, make, option
 from sagewright.core.credentials import Keyring
 from sagewright.objects.api import OPERATIONS
 from sagewright.settings import DataDir, read_environment
@@ -54,7 +54,7 @@ def doctor(data: Path | None, as_json: bool) -> None:
 
 
 async def _describe(folder: DataDir) -> list[Capabilities]:
-    folder.create()
+    make(folder)
     found = []
     settings = read_environment(state.load_settings(folder), os.environ)
     for backend in backends(settings, Keyring.open(folder.keys)).values():
@@ -66,7 +66,7 @@ async def _describe(folder: DataDir) -> list[Capabilities]:
 def _server(folder: DataDir) -> Iterator[Check]:
     running = state.load_running(folder)
     if running is None:
-        yield Check("server", None, f"not running on {folder.root}", "sagewright up --detach")
+        yield Check("server", None, f"not running on {folder.root}", f"sagewright up --detach{option(folder)}")
     elif health(running.url) is None:
         yield Check("server", False, f"does not answer at {running.url}", f"look into {folder.log}")
     else:
@@ -116,9 +116,8 @@ def _print(checks: list[Check], operations: dict[str, list[str]]) -> None:
     marks = {True: "[green]ok[/]", None: "[yellow]note[/]", False: "[red]FAIL[/]"}
     console = output.console()
     for check in checks:
-        console.print(f"{marks[check.ok]:>14}  [bold]{check.name}[/]  {check.found}", soft_wrap=True)
+        console.print(f"{marks[check.ok]:>14}  [bold]{check.name}[/]  {escape(check.found)}", soft_wrap=True)
         if check.fix:
-            console.print(f"      → {check.fix}", soft_wrap=True)
-    console.print("\n[bold]Operations[/]")
-    for service, names in operations.items():
-        console.print(Padding(f"[bold]{service}[/] {', '.join(names)}", (0, 0, 0, 2)))
+            console.print(f"      → {escape(check.fix)}", soft_wrap=True)
+    counts = ", ".join(f"{service} {len(names)}" for service, names in operations.items())
+    console.print(f"\n[bold]Operations[/]  {counts}. `sagewright doctor --json` names them.", soft_wrap=True)

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from sagewright.cli import output
 from sagewright.cli.client import Api, plain_errors
-from sagewright.cli.server import data_dir
+from sagewright.cli.server import data_dir, option
 from sagewright.core.credentials import Keyring
 from sagewright.core.errors import SettingsError
 
@@ -32,10 +32,14 @@ def endpoints(data: Path | None, as_json: bool, limit: int) -> None:
             "No endpoints yet. `model.deploy(...)` of the SageMaker SDK makes one, or `aws sagemaker create-endpoint`."
         )
         return
-    output.console().print(output.table(("ENDPOINT", "STATUS", "VARIANTS", "CREATED"), map(_row, described)))
+    output.show(("ENDPOINT", "STATUS", "VARIANTS", "CREATED"), map(_row, described))
+    more = option(data_dir(data))
     for endpoint in described:
+        name = endpoint["EndpointName"]
         if reason := endpoint.get("FailureReason"):
-            print(f"\n{endpoint['EndpointName']}: {reason}")
+            print(f"\n{name}: {reason}")
+        for told in _under_way(endpoint):
+            print(f"\n{name}: {told}\nIts log: sagewright logs {name}{more}")
 
 
 def invoke(
@@ -92,13 +96,20 @@ def _described(api: Api, limit: int) -> Iterator[dict[str, Any]]:
         yield described
 
 
-def _row(endpoint: dict[str, Any]) -> tuple[str, ...]:
+def _row(endpoint: dict[str, Any]) -> tuple[output.Cell, ...]:
     return (
         endpoint["EndpointName"],
         output.status_word(endpoint["EndpointStatus"]),
         "\n".join(_variant(variant) for variant in endpoint.get("ProductionVariants", ())),
         output.ago(endpoint["CreationTime"]),
     )
+
+
+def _under_way(endpoint: dict[str, Any]) -> Iterator[str]:
+    """How far each variant of a deployment has come that has yet to come into service, and what keeps it back."""
+    for variant in endpoint.get("PendingDeploymentSummary", {}).get("ProductionVariants", ()):
+        for status in variant.get("VariantStatus", ()):
+            yield f"{variant['VariantName']}: {status.get('StatusMessage') or status['Status']}"
 
 
 def _variant(variant: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sagewright.app import state
 from sagewright.app.supervisor import url
-from sagewright.cli.server import data_dir
+from sagewright.cli.server import data_dir, option
 from sagewright.core.credentials import Keyring, owner_credentials
 from sagewright.core.errors import SettingsError
 from sagewright.settings import DataDir
@@ -37,9 +37,11 @@ def env(data: Path | None, no_proxy: bool) -> None:
 def variables(folder: DataDir, *, proxy: bool = True) -> dict[str, str]:
     """What `env` prints, as a mapping. Raises SettingsError when the server was never started here."""
     if not (folder.run / "settings.json").exists():
-        raise SettingsError(f"no server was ever started on {folder.root}. Start one: sagewright up --detach")
+        raise SettingsError(
+            f"no server was ever started on {folder.root}. Start one: sagewright up --detach{option(folder)}"
+        )
     if state.load_running(folder) is None:
-        print("sagewright: the server is not running; start it with `sagewright up`", file=sys.stderr)
+        print(f"sagewright: the server is not running; start it with `sagewright up{option(folder)}`", file=sys.stderr)
     settings = state.load_settings(folder)
     endpoint = url(settings)
     keys = owner_credentials(Keyring.open(folder.keys), folder.keys, settings.account, DEFAULT_ROLE, DEFAULT_ROLE_ID)
@@ -78,6 +80,8 @@ def _bundle(folder: DataDir) -> Path:
     deadline = time.monotonic() + _BUNDLE_LIMIT
     while not path.exists():
         if state.load_running(folder) is None or time.monotonic() > deadline:
-            raise SettingsError(f"{path} is not there yet. Start the server (`sagewright up`), or use --no-proxy.")
+            raise SettingsError(
+                f"{path} is not there yet. Start the server (`sagewright up{option(folder)}`), or use --no-proxy."
+            )
         time.sleep(0.02)
     return path

@@ -14,7 +14,7 @@ from typing import Final
 from sagewright.app import state
 from sagewright.app.compose import open_store
 from sagewright.cli import output
-from sagewright.cli.server import data_dir
+from sagewright.cli.server import data_dir, make
 from sagewright.core.errors import SettingsError
 from sagewright.core.ids import Key
 from sagewright.settings import DataDir, Settings
@@ -34,7 +34,10 @@ def add(data: Path | None, folder: Path, name: str, entrypoint: str, requirement
 
 def register(data: DataDir, folder: Path, name: str, entrypoint: str, requirements: Path | None) -> FolderImage:
     """Store the folder and point `name` at it. Raises SettingsError for what cannot work."""
-    words = tuple(shlex.split(entrypoint))
+    try:
+        words = tuple(shlex.split(entrypoint))
+    except ValueError as error:
+        raise SettingsError(f"the entrypoint {entrypoint!r} is not a command: {error}") from error
     if not words:
         raise SettingsError(
             'the entrypoint is empty. Give the program to run, for example --entrypoint "python main.py"'
@@ -44,7 +47,7 @@ def register(data: DataDir, folder: Path, name: str, entrypoint: str, requiremen
     name = name.removesuffix(":latest")
     if not _NAME.fullmatch(name):
         raise SettingsError(f"{name!r} is not an image name: use letters, digits and . _ - / : @, up to 255 of them")
-    data.create()
+    make(data)
     text = requirements.read_text() if requirements else ""
     image = add_folder_image(data.images, folder.expanduser(), name, words, text)
     with _store(data) as (settings, store):
@@ -66,7 +69,7 @@ def show(data: Path | None, as_json: bool) -> None:
         (row.key.name, row.spec["digest"][:19], output.ago(row.changed_at), shlex.join(row.spec["entrypoint"]))
         for row in rows
     )
-    output.console().print(output.table(("NAME", "DIGEST", "ADDED", "ENTRYPOINT"), cells, elastic=("ENTRYPOINT",)))
+    output.show(("NAME", "DIGEST", "ADDED", "ENTRYPOINT"), cells, elastic=("ENTRYPOINT",))
 
 
 def remove(data: Path | None, name: str) -> None:
@@ -87,7 +90,7 @@ def remove(data: Path | None, name: str) -> None:
 
 @contextmanager
 def _store(data: DataDir) -> Iterator[tuple[Settings, Store]]:
-    data.create()
+    make(data)
     settings = state.load_settings(data)
     store = open_store(settings)
     try:

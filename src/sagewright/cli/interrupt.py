@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sagewright.app import state
 from sagewright.app.compose import open_store
-from sagewright.cli.server import data_dir
+from sagewright.cli.server import data_dir, option
 from sagewright.core.errors import SettingsError
 from sagewright.store.changes import ChangeSender
 from sagewright.store.kinds import training_job as kind
@@ -18,7 +18,7 @@ def interrupt(data: Path | None, name: str) -> None:
     """Raises SettingsError when the job cannot be interrupted."""
     folder = data_dir(data)
     if state.load_running(folder) is None:
-        raise SettingsError(f"no server runs on {folder.root}. Start one: sagewright up --detach")
+        raise SettingsError(f"no server runs on {folder.root}. Start one: sagewright up --detach{option(folder)}")
     settings = state.load_settings(folder)
     sender = ChangeSender(folder.changes)
     store = open_store(settings, sender)

@@ -1,9 +1,9 @@
-"""`jobs`."""
+"""`jobs`: the table of training and transform jobs, and one job explained (transform jobs: `transforms`)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from botocore.exceptions import ClientError
 
 from sagewright.cli import output, transforms
 from sagewright.cli.client import Api, plain_errors
-from sagewright.cli.server import data_dir
+from sagewright.cli.server import data_dir, option
+from sagewright.controllers.training_steps import NO_MODEL_TEXT
 from sagewright.core.errors import SettingsError
-from sagewright.store.kinds.training_job import TERMINAL
+from sagewright.store.kinds.training_job import COMPLETED, TERMINAL
 
 Places = Mapping[str, tuple[int, int]]
 
@@ -43,17 +44,17 @@ def jobs(data: Path | None, as_json: bool, limit: int) -> None:
         return
     rows = [*(_row(job, places) for job in described), *(transforms.row(job, steps) for job in transformed)]
     headings = ("JOB", "STATUS", "CREATED", "TOOK", "STEP", "IMAGE")
-    output.console().print(output.table(headings, rows, elastic=("STEP", "IMAGE")))
+    output.show(headings, rows, elastic=("STEP", "IMAGE"))
     failed = [("Training", job) for job in described] + [("Transform", job) for job in transformed]
     failed = [(kind, job) for kind, job in failed if job[f"{kind}JobStatus"] == "Failed"]
     for kind, job in failed[:_REASONS]:
         print(f"\n{job[f'{kind}JobName']}: {job.get('FailureReason', '')}")
     if len(failed) > _REASONS:
-        print(f"\n{len(failed) - _REASONS} more failed; `sagewright jobs --json` has every reason.")
+        print(f"\n{len(failed) - _REASONS} more failed; `sagewright jobs JOB` says why.")
 
 
 def job(data: Path | None, name: str, as_json: bool) -> None:
-    """One job: of a transform job also each bad record."""
+    """One job, all there is to say of it: of a transform job also each bad record."""
     with plain_errors():
         api = Api(data_dir(data))
         sagemaker = api.client("sagemaker")
@@ -67,7 +68,11 @@ def job(data: Path | None, name: str, as_json: bool) -> None:
                 )
             )
             return
-        lines = list(transforms.details(api, transform)) if transform else _details(training or {})
+        if transform:
+            lines = list(transforms.details(api, transform))
+        else:
+            waits = training is not None and training["SecondaryStatus"] == _WAITS
+            lines = list(_details(training or {}, in_line(sagemaker) if waits else {}, option(data_dir(data))))
     print("\n".join(lines))
 
 
@@ -76,19 +81,40 @@ def _training(sagemaker: Any, name: str) -> dict[str, Any]:
         described: dict[str, Any] = sagemaker.describe_training_job(TrainingJobName=name)
     except ClientError as error:
         if str(error.response["Error"].get("Message", "")).startswith("Requested resource not found"):
-            raise SettingsError(f"there is no training or transform job named '{name}'") from error
+            raise SettingsError(
+                f"there is no training or transform job named '{name}'. `sagewright jobs` shows those there are."
+            ) from error
         raise
     return described
 
 
-def _details(job: dict[str, Any]) -> list[str]:
-    lines = [
-        f"{job['TrainingJobName']}: {job['TrainingJobStatus']}",
-        f"  image {job['AlgorithmSpecification']['TrainingImage']}",
-    ]
-    if model := job.get("ModelArtifacts"):
-        lines.append(f"  {model['S3ModelArtifacts']}")
-    return [*lines, *([f"  {job['FailureReason']}"] if job.get("FailureReason") else [])]
+def _details(job: Mapping[str, Any], places: Places, more: str) -> Iterator[str]:
+    """All there is to say of one training job, line by line, the reason of a failure last but one."""
+    name, status, resources = job["TrainingJobName"], job["TrainingJobStatus"], job["ResourceConfig"]
+    yield f"{name}: {status}"
+    yield f"  image    {job['AlgorithmSpecification']['TrainingImage']}"
+    groups = resources.get("InstanceGroups") or [resources]
+    instances = (f"{each['InstanceCount']} x {each['InstanceType']}" for each in groups)
+    yield f"  on       {', '.join(instances)}"
+    yield f"  created  {output.ago(job['CreationTime'])}, took {output.duration(_took(job))}"
+    for channel in job.get("InputDataConfig", ()):
+        yield f"  channel  {channel['ChannelName']}: {_source(channel)}"
+    if step := _step(job, places) if status not in TERMINAL else _ending(job):
+        yield f"  step     {step}"
+    for metric in job.get("FinalMetricDataList", ()):
+        yield f"  metric   {metric['MetricName']} {metric['Value']:g}"
+    if status == COMPLETED and (model := job.get("ModelArtifacts")) and NO_MODEL_TEXT not in _ending(job):
+        yield f"  model    {model['S3ModelArtifacts']}"
+    if job.get("FailureReason"):
+        yield f"  {job['FailureReason']}"
+    yield f"  log      sagewright logs {name}{'' if status in TERMINAL else ' -f'}{more}"
+
+
+def _source(channel: Mapping[str, Any]) -> str:
+    source = channel["DataSource"]
+    if "S3DataSource" in source:
+        return str(source["S3DataSource"]["S3Uri"])
+    return ", ".join(source)
 
 
 def in_line(sagemaker: Any) -> dict[str, tuple[int, int]]:
@@ -105,7 +131,7 @@ def _queued(job: dict[str, Any], places: Places) -> dict[str, Any]:
     return {"QueuePosition": place[0], "QueueLength": place[1]} if place else {}
 
 
-def _step(job: dict[str, Any], places: Places) -> str:
+def _step(job: Mapping[str, Any], places: Places) -> str:
     last = (job.get("SecondaryStatusTransitions") or [{}])[-1]
     message = str(last.get("StatusMessage", job["SecondaryStatus"]))
     if place := places.get(job["TrainingJobName"]):
@@ -114,21 +140,27 @@ def _step(job: dict[str, Any], places: Places) -> str:
     return message
 
 
-def _row(job: dict[str, Any], places: Places) -> tuple[str, ...]:
+def _row(job: Mapping[str, Any], places: Places) -> tuple[output.Cell, ...]:
     running = job["TrainingJobStatus"] not in TERMINAL
-    started, ended = job.get("TrainingStartTime"), job.get("TrainingEndTime")
-    took = (ended or datetime.now(UTC)) - started if started and (ended or running) else None
     return (
         job["TrainingJobName"],
         output.status_word(job["TrainingJobStatus"]),
         output.ago(job["CreationTime"]),
-        output.duration(took.total_seconds() if took else None),
-        _step(job, places) if running else _ending(job),
+        output.duration(_took(job)),
+        _step(job, places) if running else _ending(job) or output.cause(job),
         job["AlgorithmSpecification"]["TrainingImage"],
     )
 
 
-def _ending(job: dict[str, Any]) -> str:
+def _took(job: Mapping[str, Any]) -> float | None:
+    """Seconds since the instances started, or until they ended."""
+    started, ended = job.get("TrainingStartTime"), job.get("TrainingEndTime")
+    if not started or not (ended or job["TrainingJobStatus"] not in TERMINAL):
+        return None
+    return float(((ended or datetime.now(UTC)) - started).total_seconds())
+
+
+def _ending(job: Mapping[str, Any]) -> str:
     """What the status word does not say already."""
     if job["SecondaryStatus"] != job["TrainingJobStatus"]:
         return str(job["SecondaryStatus"])

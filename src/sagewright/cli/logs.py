@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from sagewright.batch.reports import ERRORS
 from sagewright.cli import transforms
 from sagewright.cli.client import Api, plain_errors
-from sagewright.cli.server import data_dir
+from sagewright.cli.server import data_dir, option
 from sagewright.core.errors import SettingsError
 from sagewright.store.kinds import endpoint as endpoints
 from sagewright.store.kinds import training_job as jobs
@@ -38,7 +38,7 @@ def logs(data: Path | None, name: str, follow: bool, kind: str | None) -> None:
                 print(line, flush=follow)
             reason = source.failure() if follow else None
     except KeyboardInterrupt:
-        print(f"\n{name} goes on. Come back with: sagewright logs -f {name}", file=sys.stderr)
+        print(f"\n{name} goes on. Come back with: sagewright logs -f {name}{option(data_dir(data))}", file=sys.stderr)
         return
     if reason is not None:
         raise SettingsError(f"{name} failed: {reason}")
@@ -94,10 +94,12 @@ def _source(api: Api, name: str, kind: str | None) -> _Source:
         return transform
     if log.has_lines():
         return log
-    missing = f"no endpoint named '{name}'"
     if kind is None:
-        missing = f"no training or transform job named '{name}', and no endpoint of that name"
-    raise SettingsError(f"there is {missing}")
+        raise SettingsError(
+            f"there is no training or transform job named '{name}', and no endpoint of that name. `sagewright jobs` "
+            "and `sagewright endpoints` show those there are."
+        )
+    raise SettingsError(f"there is no endpoint named '{name}'. `sagewright endpoints` shows those there are.")
 
 
 def _job(api: Api, name: str) -> _JobLog:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,10 @@ from sagewright import __version__
 from sagewright.core.errors import SagewrightError
 
 Data = Annotated[
-    Path | None, typer.Option("--data", help="Data directory. Default: $SAGEWRIGHT_DATA or ~/.local/share/sagewright.")
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="Data directory. Default: $SAGEWRIGHT_DATA or ~/.local/share/sagewright."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -24,10 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-image = typer.Typer(help="Folder images: run a plain folder as an image, no container engine needed.")
+image = typer.Typer(help="Folder images: jobs without a container engine.")
 app.add_typer(image, name="image", no_args_is_help=True)
 
-setup = typer.Typer(help="Optional changes to this machine, each with --dry-run and --undo.")
+setup = typer.Typer(help="Optional changes to this machine. Each has --dry-run and --undo.")
 app.add_typer(setup, name="setup", no_args_is_help=True)
 
 
@@ -41,6 +46,9 @@ def main() -> None:
     except PermissionError as error:
         print(f"sagewright: {error.filename} is another user's: {error.strerror}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def _show_version(wanted: bool) -> None:
@@ -62,13 +70,19 @@ def _options(
 def up(  # noqa: PLR0917 - typer's way to say options
     data: Data = None,
     port: Annotated[
-        int | None, typer.Option(help="Port; 0 takes a free one. Default: as last time, or 8470.", min=0, max=65535)
+        int | None,
+        typer.Option(metavar="PORT", help="0 takes a free one. Default: as last time, or 8470.", min=0, max=65535),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
-    gateways: Annotated[int, typer.Option(help="Gateway processes that share the port.", min=1, max=64)] = 1,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1.")
+    ] = None,
+    gateways: Annotated[
+        int, typer.Option(metavar="N", help="Gateway processes that share the port.", min=1, max=64)
+    ] = 1,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it answers.")] = False,
     jobs_at_once: Annotated[
-        int | None, typer.Option(help="Training jobs that run at once. Default: as many as fit in memory.", min=1)
+        int | None,
+        typer.Option(metavar="N", help="Training jobs that run at once. Default: as many as fit in memory.", min=1),
     ] = None,
 ) -> None:
     """Start Sagewright."""
@@ -106,12 +120,16 @@ def env(
 
 @app.command()
 def jobs(
-    name: Annotated[str | None, typer.Argument(help="One job: all there is to say of it, each bad record too.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="JOB", help="One job: all there is to say of it, each bad record too.")
+    ] = None,
     data: Data = None,
     as_json: AsJson = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.", min=1, max=100)] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", help="How many, newest first.", min=1, max=100)
+    ] = 20,
 ) -> None:
-    """List training and batch transform jobs, newest first; or explain one."""
+    """List training and batch transform jobs, or explain one."""
     from sagewright.cli import jobs as commands
 
     if name is not None:
@@ -121,8 +139,10 @@ def jobs(
 
 
 @app.command()
-def interrupt(name: Annotated[str, typer.Argument(help="Name of a spot training job.")], data: Data = None) -> None:
-    """Take a spot training job's instances away, as AWS may at any time; it begins anew from its checkpoints."""
+def interrupt(
+    name: Annotated[str, typer.Argument(metavar="JOB", help="Name of a spot training job.")], data: Data = None
+) -> None:
+    """Interrupt a spot training job, as AWS may at any time. It begins anew from its checkpoints."""
     from sagewright.cli import interrupt as command
 
     command.interrupt(data, name)
@@ -132,7 +152,9 @@ def interrupt(name: Annotated[str, typer.Argument(help="Name of a spot training 
 def endpoints(
     data: Data = None,
     as_json: AsJson = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.", min=1, max=100)] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", help="How many, newest first.", min=1, max=100)
+    ] = 20,
 ) -> None:
     """List endpoints, newest first."""
     from sagewright.cli import endpoints as commands
@@ -142,14 +164,21 @@ def endpoints(
 
 @app.command()
 def invoke(
-    name: Annotated[str, typer.Argument(help="Endpoint name.")],
-    file: Annotated[Path, typer.Option("--file", "-i", help="The request's body; - reads standard input.")],
+    name: Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its name.")],
+    file: Annotated[
+        Path, typer.Option("--file", "-i", metavar="FILE", help="The request's body; - reads standard input.")
+    ],
     *,
     content_type: Annotated[
-        str | None, typer.Option(help="What the body is, e.g. text/csv; from the file's name if not given.")
+        str | None,
+        typer.Option(metavar="TYPE", help="What the body is, e.g. text/csv; from the file's name if not given."),
     ] = None,
-    accept: Annotated[str | None, typer.Option(help="What the answer should be, e.g. application/json.")] = None,
-    variant: Annotated[str | None, typer.Option(help="Ask this production variant, whatever its weight.")] = None,
+    accept: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="What the answer should be, e.g. application/json.")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Ask this production variant, whatever its weight.")
+    ] = None,
     data: Data = None,
 ) -> None:
     """Send a file to an endpoint and print its answer."""
@@ -160,11 +189,11 @@ def invoke(
 
 @app.command()
 def token(
-    name: Annotated[str, typer.Argument(help="Endpoint name.")],
-    days: Annotated[int, typer.Option(help="Days until it expires.", min=1, max=36500)] = 30,
+    name: Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its name.")],
+    days: Annotated[int, typer.Option(metavar="N", help="Days until it expires.", min=1, max=36500)] = 30,
     data: Data = None,
 ) -> None:
-    """Make a bearer token that may invoke one endpoint, for curl and programs that cannot sign."""
+    """Make a bearer token for one endpoint. It is for curl and programs that cannot sign."""
     from sagewright.cli import endpoints as commands
 
     commands.token(data, name, days)
@@ -172,13 +201,13 @@ def token(
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="Name of a job or an endpoint.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a job or an endpoint.")],
     data: Data = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
     job: Annotated[bool, typer.Option("--job", help="The job, when an endpoint has that name too.")] = False,
     endpoint: Annotated[bool, typer.Option("--endpoint", help="The endpoint, also when it was deleted.")] = False,
 ) -> None:
-    """Print the log of a training job, a batch transform job or an endpoint."""
+    """Print the log of a job or an endpoint."""
     from sagewright.cli import logs as commands
 
     if job and endpoint:
@@ -189,10 +218,14 @@ def logs(
 @app.command()
 def build(
     *,
-    folder: Annotated[Path, typer.Argument(help="The folder with the Dockerfile.")] = Path(),
-    tag: Annotated[str, typer.Option("--tag", "-t", help="The image's name: NAME or NAME:TAG.")],
-    file: Annotated[str, typer.Option("--file", "-f", help="The Dockerfile, relative to the folder.")] = "Dockerfile",
-    build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for an ARG of the Dockerfile.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with the Dockerfile.")] = Path(),
+    tag: Annotated[str, typer.Option("--tag", "-t", metavar="NAME", help="The image's name: NAME or NAME:TAG.")],
+    file: Annotated[
+        str, typer.Option("--file", "-f", metavar="FILE", help="The Dockerfile, relative to the folder.")
+    ] = "Dockerfile",
+    build_arg: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="For an ARG of the Dockerfile.")
+    ] = None,
     data: Data = None,
 ) -> None:
     """Build a Docker image from a folder."""
@@ -203,9 +236,10 @@ def build(
 
 @app.command()
 def push(
-    name: Annotated[str, typer.Argument(help="An image of the local engine: NAME or NAME:TAG.")], data: Data = None
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An image of the local engine: NAME or NAME:TAG.")],
+    data: Data = None,
 ) -> None:
-    """Push an image to the registry here; its repository is made when it is missing."""
+    """Push an image to the registry here. Its repository is made when it is missing."""
     from sagewright.cli import building
 
     building.push(data, name)
@@ -217,10 +251,12 @@ def prune(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    logs_days: Annotated[float, typer.Option(help="Logs of ended jobs older than so many days.", min=0)] = 30,
+    logs_days: Annotated[
+        float, typer.Option(metavar="DAYS", help="Logs of ended jobs older than so many days.", min=0)
+    ] = 30,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what nobody needs any more: old logs, orphaned containers, folders and content."""
+    """Remove what nobody needs any more. Old logs, orphaned containers, folders and content."""
     from sagewright.cli import prune as command
 
     command.prune(data, dry_run=dry_run, yes=yes, logs_days=logs_days, as_json=as_json)
@@ -238,9 +274,11 @@ def doctor(data: Data = None, as_json: AsJson = False) -> None:
 def demo(
     data: Data = None,
     docker: Annotated[bool, typer.Option("--docker", help="Build and run the example as a Docker image.")] = False,
-    base_image: Annotated[str, typer.Option(help="With --docker: a base image that has Python.")] = "python:3.11-slim",
+    base_image: Annotated[
+        str, typer.Option(metavar="IMAGE", help="With --docker: a base image that has Python.")
+    ] = "python:3.11-slim",
 ) -> None:
-    """Train a real image classifier, end to end, on this machine, now."""
+    """Train, deploy and ask a real image classifier, here and now."""
     from sagewright.cli import demo as command
 
     command.demo(data, docker, base_image)
@@ -248,10 +286,14 @@ def demo(
 
 @image.command("add")
 def image_add(
-    folder: Annotated[Path, typer.Argument(help="The folder that is the image.")],
-    name: Annotated[str, typer.Option(help="The name that jobs use as their image.")],
-    entrypoint: Annotated[str, typer.Option(help="The program and its first arguments; `train` is added.")],
-    requirements: Annotated[Path | None, typer.Option(help="A pip requirements file to install.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that is the image.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="The name that jobs use as their image.")],
+    entrypoint: Annotated[
+        str, typer.Option(metavar="COMMAND", help="The program and its first arguments; `train` is added.")
+    ],
+    requirements: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A pip requirements file to install.")
+    ] = None,
     data: Data = None,
 ) -> None:
     """Register a folder as an image."""
@@ -269,7 +311,9 @@ def image_list(data: Data = None, as_json: AsJson = False) -> None:
 
 
 @image.command("remove")
-def image_remove(name: Annotated[str, typer.Argument(help="The image's name.")], data: Data = None) -> None:
+def image_remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The image's name.")], data: Data = None
+) -> None:
     """Forget a folder image. Jobs made from it are not touched."""
     from sagewright.cli import images
 
@@ -279,13 +323,14 @@ def image_remove(name: Annotated[str, typer.Argument(help="The image's name.")],
 @setup.command("docker")
 def setup_docker(
     name: Annotated[
-        list[str] | None, typer.Option(help="A further registry name: ACCOUNT.dkr.ecr.REGION.amazonaws.com.")
+        list[str] | None,
+        typer.Option(metavar="REGISTRY", help="A further registry name: ACCOUNT.dkr.ecr.REGION.amazonaws.com."),
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take back all of it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
     data: Data = None,
 ) -> None:
-    """Make `docker push ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME` reach the server here."""
+    """Let docker push by AWS's registry name. `docker push ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME` comes here."""
     from sagewright.cli import setup_docker as command
 
     if undo and name:

@@ -22,7 +22,7 @@ def prune(data: Path | None, *, dry_run: bool, yes: bool, logs_days: float, as_j
     """Removes nothing without `yes` or an answer from the terminal."""
     folder = data_dir(data)
     if not folder.database.exists() and not folder.root.exists():
-        raise SettingsError(f"there is no data directory {folder.root}")
+        raise SettingsError(f"there is no data directory {folder.root}. Say which one with --data.")
     settings = state.load_settings(folder)
     store = open_store(settings)
     try:
@@ -52,7 +52,7 @@ def _show(found: list[Leftover]) -> None:
         some = [each for each in found if each.what == what]
         names = ", ".join(each.name for each in some[:_NAMED]) + (", …" if len(some) > _NAMED else "")
         rows.append((what, str(len(some)), output.size(sum(each.bytes for each in some)), names))
-    output.console().print(output.table(("WHAT", "HOW MANY", "BYTES", "WHICH"), rows, elastic=("WHICH",)))
+    output.show(("WHAT", "HOW MANY", "BYTES", "WHICH"), rows, elastic=("WHICH",))
     print(f"\n{output.size(sum(each.bytes for each in found))} in {len(found)} things.")
 
 

@@ -26,6 +26,24 @@ def data_dir(data: Path | None) -> DataDir:
     return DataDir((data or default_data_dir(os.environ)).expanduser().absolute())
 
 
+def option(folder: DataDir) -> str:
+    """What a command needs besides to mean this data directory: nothing when it does so by itself."""
+    return "" if folder.root == default_data_dir(os.environ).absolute() else f" --data {folder.root}"
+
+
+def make(folder: DataDir) -> None:
+    """The data directory, or SettingsError when it cannot be made or written."""
+    try:
+        folder.create()
+        folder.log.open("ab").close()
+    except OSError as error:
+        where = "" if error.filename == str(folder.root) else f"{error.filename}: "
+        raise SettingsError(
+            f"{folder.root} cannot be used as data directory: {where}{error.strerror}. Choose another with --data or "
+            "SAGEWRIGHT_DATA."
+        ) from error
+
+
 def up(
     data: Path | None,
     port: int | None,
@@ -37,7 +55,7 @@ def up(
 ) -> None:
     """Start the supervisor and wait until the API answers. Attached, this process stays until Ctrl-C."""
     folder = data_dir(data)
-    folder.create()
+    make(folder)
     if running := state.load_running(folder):
         raise SettingsError(f"a server already runs on {folder.root} at {running.url}. `sagewright down` stops it.")
     kept = state.load_settings(folder).server
@@ -51,7 +69,7 @@ def up(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
         )
     url = _wait_until_ready(folder, process)
-    _greet(folder, data, url, time.monotonic() - begun, detach)
+    _greet(folder, url, time.monotonic() - begun, detach)
     if not detach:
         _stay(folder, process)
 
@@ -68,7 +86,7 @@ def down(data: Path | None) -> None:
         if time.monotonic() > deadline:
             raise SettingsError(f"the server (pid {running.pids['supervisor']}) does not stop; see {folder.log}")
         time.sleep(0.05)
-    print(f"Stopped {running.url}. Jobs that were running go on; `sagewright up` takes them up again.")
+    print(f"Stopped {running.url}. Jobs that were running go on; `sagewright up{option(folder)}` takes them up again.")
 
 
 def status(data: Path | None, as_json: bool) -> None:
@@ -120,14 +138,14 @@ def _last_line(log: Path) -> str:
     return lines[-1].removeprefix("sagewright: ") if lines else f"see {log}"
 
 
-def _greet(folder: DataDir, data: Path | None, url: str, seconds: float, detach: bool) -> None:
-    option = f" --data {folder.root}" if data else ""
+def _greet(folder: DataDir, url: str, seconds: float, detach: bool) -> None:
+    more = option(folder)
     print(f"Sagewright {__version__} is ready at {url} ({seconds:.1f} s)\n")
-    print(f'  Connect any AWS client   eval "$(sagewright env{option})"')
-    print(f"  See it work              sagewright demo{option}")
-    print(f"  What works here          sagewright doctor{option}")
+    print(f'  Connect any AWS client   eval "$(sagewright env{more})"')
+    print(f"  See it work              sagewright demo{more}")
+    print(f"  What works here          sagewright doctor{more}")
     print(f"  Data                     {folder.root}")
-    print(f"  Stop                     {f'sagewright down{option}' if detach else 'Ctrl-C'}", flush=True)
+    print(f"  Stop                     {f'sagewright down{more}' if detach else 'Ctrl-C'}", flush=True)
 
 
 def _stay(folder: DataDir, process: subprocess.Popen[bytes]) -> None:
@@ -144,12 +162,14 @@ def _stay(folder: DataDir, process: subprocess.Popen[bytes]) -> None:
             sys.stderr.buffer.write(log.read())
             sys.stderr.flush()
             time.sleep(0.2)
-    print("\nStopped. Jobs that were running go on; `sagewright up` takes them up again.")
+    print(f"\nStopped. Jobs that were running go on; `sagewright up{option(folder)}` takes them up again.")
 
 
 def _print_status(shown: dict[str, Any]) -> None:
     if not shown["running"]:
-        print(f"Not running (data: {shown['data']}). Start it with `sagewright up`.")
+        print(
+            f"Not running (data: {shown['data']}). Start it with `sagewright up{option(DataDir(Path(shown['data'])))}`."
+        )
         return
     state_word = "running" if shown["healthy"] else "running, but it does not answer: see server.log"
     print(f"Sagewright {shown['version']} is {state_word}")

@@ -39,7 +39,7 @@ def steps(api: Api, jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {name: progress(logs, name) for name in running}
 
 
-def row(job: Mapping[str, Any], told: Mapping[str, str]) -> tuple[str, ...]:
+def row(job: Mapping[str, Any], told: Mapping[str, str]) -> tuple[output.Cell, ...]:
     name, status = job["TransformJobName"], job["TransformJobStatus"]
     started, ended = job.get("TransformStartTime"), job.get("TransformEndTime")
     took = (ended or datetime.now(UTC)) - started if started else None
@@ -48,7 +48,7 @@ def row(job: Mapping[str, Any], told: Mapping[str, str]) -> tuple[str, ...]:
         output.status_word(status),
         output.ago(job["CreationTime"]),
         output.duration(took.total_seconds() if took else None),
-        told.get(name, ""),
+        told.get(name) or output.cause(job),
         f"model {job['ModelName']}",
     )
 

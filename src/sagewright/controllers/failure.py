@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Final
 
-from sagewright.controllers.last_words import NEAR, has_windows_line_ends, passes_on, plain, raised
+from sagewright.controllers.advice import advice
+from sagewright.controllers.last_words import (
+    NEAR,
+    complaint,
+    exceptions,
+    has_windows_line_ends,
+    passes_on,
+    plain,
+    raised,
+)
 from sagewright.workloads.observation import ExitCause, Observation
 
 LIMIT: Final = 1024  # characters, as in the API model
@@ -23,16 +32,20 @@ _TOO_LITTLE_MEMORY: Final = (
     "instance."
 )
 _NO_WORDS: Final = "The program ended with an error and wrote no /opt/ml/output/failure."
-_DISK: Final = "The disk of the container, or its /dev/shm, was full."
 _TOLD: Final = 400  # characters of an exception: the last log lines show it too, and what led to it
 _ECHO: Final = 200  # characters of a failure file that only says that another program failed
 HINTS: Final = {
     126: "The program was found but may not be executed: check its mode (chmod +x), its first line (#!) and that it "
     "is built for this machine.",
     127: "The program, or one that it calls, was not found in the container: check ENTRYPOINT and PATH.",
-    128 + signal.SIGKILL: "The container was killed from outside, and not by StopTrainingJob.",
-    128 + signal.SIGSEGV: "The program crashed: it touched memory that is not its own.",
-    128 + signal.SIGABRT: "The program aborted itself.",
+    128
+    + signal.SIGKILL: "The container was killed from outside, and not by StopTrainingJob: by `docker kill`, or by the "
+    "kernel when this machine's own memory is full.",
+    128 + signal.SIGTERM: "The program was told to end from outside, and not by StopTrainingJob.",
+    128
+    + signal.SIGSEGV: "The program crashed: it touched memory that is not its own, or aborted as the first process of "
+    "its container.",
+    128 + signal.SIGABRT: "The program aborted itself: a check failed in it, or in a library.",
     128 + signal.SIGILL: "The program used an instruction that this processor does not have: it is built for another "
     "one.",
     128 + signal.SIGBUS: "The program crashed: often /dev/shm or a mapped file is full.",
@@ -54,18 +67,22 @@ _BY_THE_ENGINE: Final = (  # in the container's log: the program was found, and 
 )
 
 
-def of_exit(found: Observation, failure_file: str, tail: Sequence[str]) -> str:
-    """Why a workload that has EXITED, and not with success, did so."""
+def of_exit(found: Observation, failure_file: str, tail: Sequence[str], channels: Collection[str] = ()) -> str:
+    """Why a workload that has EXITED, and not with success, did so. `channels` are the names of the job's inputs."""
     if found.cause is ExitCause.OUT_OF_MEMORY:
-        return _with_lines(f"{_TOO_LITTLE_MEMORY} {_killed_for_memory(found)}", tail)
+        told = head(failure_file.strip(), LIMIT // 2)
+        said = f" /opt/ml/output/failure says: {told}" if told else ""
+        return _with_lines(f"{_TOO_LITTLE_MEMORY} {_killed_for_memory(found)}{said}", tail)
     if found.cause in {ExitCause.IMAGE, ExitCause.START} or (found.exit_code is None and found.cause is ExitCause.EXIT):
         return _with_lines(f"ClientError: {found.message or 'The container could not be started.'}", tail)
     if found.cause is ExitCause.LOST or found.exit_code is None:
         return _with_lines(f"InternalServerError: {_lost(found.message)}", tail)
-    return of_algorithm(found.exit_code, failure_file, tail, found.message)
+    return of_algorithm(found.exit_code, failure_file, tail, found.message, channels)
 
 
-def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str], noticed: str = "") -> str:
+def of_algorithm(
+    exit_code: int, failure_file: str, tail: Sequence[str], noticed: str = "", channels: Collection[str] = ()
+) -> str:
     """`AlgorithmError: <failure file, or hint and last log lines>, exit code: N`. The code survives the truncation.
     A file that only says that another program failed (the training toolkit's, those of SDK v3's drivers) comes after
     what that one said, and before the last log lines.
@@ -77,24 +94,30 @@ def of_algorithm(exit_code: int, failure_file: str, tail: Sequence[str], noticed
     if told and not passes_on(told):
         return start + head(told, room) + end
     if told:
-        cause = own_words(tail)
+        cause = own_words(tail, channels)
         shown = f"{cause} {head(told, _ECHO)}" if cause else head(told, room)
         return start + shown + last_lines(tail, room - len(shown)) + end
-    hint = head(noticed or own_words(tail) or HINTS.get(exit_code, _NO_WORDS), room)
+    hint = head(noticed or own_words(tail, channels) or HINTS.get(exit_code, _NO_WORDS), room)
     return start + hint + last_lines(tail, room - len(hint)) + end
 
 
-def own_words(tail: Sequence[str]) -> str:
-    """The cause as the log itself tells it, in a sentence; empty when it does not."""
+def own_words(tail: Sequence[str], channels: Collection[str] = ()) -> str:
+    """The cause as the log itself tells it, in a sentence, and what to change; empty when it does not."""
     end = tail[-NEAR:]
     if has_windows_line_ends(end):
         return _WINDOWS
     if told := raised(tail):
-        return f"{head(told, _TOLD)}."
+        return _advised(told, advice(exceptions(tail), channels))
+    if told := complaint(end):
+        return _advised(told, advice([told], channels))
     for words, hint in _BY_THE_ENGINE:
         if any(words.match(line.rstrip()) for line in end):
             return hint
-    return _DISK if any("No space left on device" in line for line in end) else ""
+    return advice(end, channels)
+
+
+def _advised(told: str, change: str) -> str:
+    return f"{head(told, _TOLD).rstrip('.')}. {change}".rstrip()
 
 
 def of_vanished(tail: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a program's last log lines say of its end: the exception, where it was raised, Windows line ends. Pure.
+"""What a program's last log lines say of its end: the exception, where it was raised, a command line's complaint. Pure.
 
 Read: tracebacks as Python prints them, and as IPython does (a notebook that nbconvert or papermill executes), with or
 without colours. A launcher (torchrun, mpirun, SDK v3's drivers, the training toolkit) ends with a traceback of its
@@ -16,10 +16,11 @@ _ESCAPE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\
 _BEGINS: Final = "Traceback (most recent call last)"
 _FRAME: Final = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _IPYTHON_FRAME: Final = re.compile(r"^\s*File (?P<file>[^\s\"]+):(?P<line>\d+)")
+_GROUP: Final = re.compile(r"^ {2}[|+] (?=\S| )")  # before each line of an ExceptionGroup's own traceback
 _CELL: Final = re.compile(
     r"^\s*(?:Cell |Input )In ?\[(?P<cell>\d+)\](?:, line (?P<line>\d+)|.*<cell line: (?P<first>\d+)>)"
 )
-_RAISED: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?::.*)?$")
+_RAISED: Final = re.compile(r"^(?:(?:[A-Za-z_]\w*\.)*_?[A-Z]\w*|(?:[a-z_]\w*\.)+\w*(?:error|timeout))(?::.*)?$")
 _LIBRARY: Final = re.compile(r"/(?:site|dist)-packages/|/lib/python3|^<|/sm_drivers/|/bin/[^/]+$")
 _RANK: Final = re.compile(
     r"^\[(?:\d+,[^\]]*\]<std(?:out|err)>|default\d+\]): ?"
@@ -35,6 +36,13 @@ NEAR: Final = 20  # lines: what was raised longer ago than that did not end the 
 # What sh, bash and env print for a script whose lines end with CRLF: the return as it is, or written out.
 _WINDOWS: Final = re.compile(
     r"\$'\\r'|[Ii]llegal option -\r|: -\r: invalid option|\r['’]?: (?:not found|No such file)|\\r['’\"]: "
+)
+# How command lines and libraries that do not raise tell why they end the program.
+_COMPLAINT: Final = re.compile(
+    r"(?:[\w./-]+: )?error: .+|Error: .+|\s*what\(\): +(?P<what>.+)|Fatal Python error: .+|"
+    r".*: Assertion [`'].+' failed\.?|(?:double free|corrupted|(?:free|malloc|realloc|munmap_chunk)\(\):).*|"
+    r"\*\*\* stack smashing .*|"
+    r"\S+: error while loading shared libraries: .+"
 )
 
 
@@ -64,7 +72,7 @@ def passes_on(text: str) -> bool:
 
 def raised(lines: Sequence[str]) -> str:
     """`ValueError: no data (train.py, line 12)`: the exception that ended the program; empty when there is none."""
-    texts = [_RANK.sub("", plain(line)).rstrip() for line in lines]
+    texts = [_bare(line) for line in lines]
     found = list(_tracebacks(texts))
     if not found or found[-1].end < len(texts) - NEAR:
         return ""
@@ -91,6 +99,24 @@ def _tracebacks(texts: Sequence[str]) -> Iterator[_Raised]:
             if not ignored:
                 yield _Raised(begin, number, text.rstrip(": ."), place)
             begin, place, ignored, in_frames = None, "", False, False
+
+
+def _bare(line: str) -> str:
+    """Without colours, and without what a launcher or an ExceptionGroup writes before it."""
+    return _GROUP.sub("", _RANK.sub("", plain(line))).rstrip()
+
+
+def exceptions(lines: Sequence[str]) -> list[str]:
+    """Each line near the end that looks like an exception and what it says, also of those that led to another."""
+    return [text for line in lines[-2 * NEAR :] if _RAISED.match(text := _bare(line))]
+
+
+def complaint(lines: Sequence[str]) -> str:
+    """What a command line, or a library that aborts the program, has said last: `train.py: error: …`; or nothing."""
+    for line in reversed(lines):
+        if found := _COMPLAINT.fullmatch(plain(line).rstrip()):
+            return (found["what"] or found[0]).strip().rstrip(".")
+    return ""
 
 
 def has_windows_line_ends(lines: Sequence[str]) -> bool:

@@ -196,10 +196,14 @@ def read_failure(path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return ""
-        return file.read(FAILURE_FILE_LIMIT).decode("utf-8", "replace")
+        return os.pread(descriptor, FAILURE_FILE_LIMIT, 0).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
 
 
 def _absent(name: BackendName) -> Problem:

@@ -105,6 +105,14 @@ def has_waited_too_long(job: Job, now: datetime) -> bool:
     return longest is not None and now - job.resource.created_at >= longest
 
 
+def has_been_pending_too_long(job: Job, now: datetime) -> bool:
+    """MaxPendingTimeInSeconds: since it began to wait for room."""
+    longest, last = job.max_pending, job.status.transitions[-1:]
+    if longest is None or not last or last[0]["Status"] != steps.PENDING:
+        return False
+    return now - from_text(last[0]["StartTime"]) >= longest
+
+
 def log_epoch(job: Job, now: datetime) -> int | None:
     """What the names of this attempt's log streams end in: the time of the creation (None) for the first attempt, for
     each later one its own. A stream of two containers could not say where to go on in which."""

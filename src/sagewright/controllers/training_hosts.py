@@ -76,7 +76,8 @@ def first_failure(job: Job, seen: Seen) -> HostFailure | None:
         return None
     first = min(failed, key=_end)
     logs = seen.logs.get(first.id, _NOT_YET)
-    reason = failure.of_exit(first, seen.failure_files.get(first.id, ""), logs.tail)
+    channels = [each["ChannelName"] for each in job.spec.request.get("InputDataConfig", ())]
+    reason = failure.of_exit(first, seen.failure_files.get(first.id, ""), logs.tail, channels)
     return HostFailure(first.id, on_host(job, first.id, reason), logs.drained)
 
 

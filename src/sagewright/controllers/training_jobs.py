@@ -179,6 +179,8 @@ class TrainingController:
         turn = self._memory.queue.enter(job, has) if has else Turn()
         if not turn.waits_for:
             return self._begin(job, has, turn, now)
+        if attempts.has_been_pending_too_long(job, now):
+            return self._head_for(job, steps.max_pending_exceeded(), now, "it reached MaxPendingTimeInSeconds")
         status = replace(job.status, unreachable_since=None)
         status = steps.enter(status, steps.PENDING, steps.PENDING_TEXT, now, turn.waits_for)
         waits = self._calmly(job, status, now)

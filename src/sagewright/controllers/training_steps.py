@@ -52,6 +52,7 @@ STOPPED_TEXT: Final = "Training job stopped"
 MAX_RUNTIME_TEXT: Final = "Training job runtime exceeded MaxRuntimeInSeconds provided"
 NO_MODEL_TEXT: Final = "nothing was written to /opt/ml/model, so there is no model artifact"
 MAX_WAIT_TEXT: Final = "Training job exceeded MaxWaitTimeInSeconds provided"
+MAX_PENDING_TEXT: Final = "Training job exceeded MaxPendingTimeInSeconds provided"
 
 DEFAULT_MAX_RUNTIME: Final = timedelta(days=1)
 _DETAIL: Final = " - "  # between a StatusMessage and what is known beyond it
@@ -123,6 +124,12 @@ class Job:
         """Of a spot job: how long it may take altogether."""
         seconds = self.spec.request.get("StoppingCondition", {}).get("MaxWaitTimeInSeconds")
         return timedelta(seconds=seconds) if self.is_spot and seconds is not None else None
+
+    @property
+    def max_pending(self) -> timedelta | None:
+        """How long it may wait for capacity at a time."""
+        seconds = self.spec.request.get("StoppingCondition", {}).get("MaxPendingTimeInSeconds")
+        return None if seconds is None else timedelta(seconds=seconds)
 
     @property
     def max_runtime(self) -> timedelta:
@@ -257,6 +264,10 @@ def max_runtime_exceeded() -> dict[str, Any]:
 
 def max_wait_exceeded() -> dict[str, Any]:
     return {"state": kind.STOPPED, "secondary": MAX_WAIT_EXCEEDED, "message": MAX_WAIT_TEXT}
+
+
+def max_pending_exceeded() -> dict[str, Any]:
+    return {"state": kind.STOPPED, "secondary": MAX_WAIT_EXCEEDED, "message": MAX_PENDING_TEXT}
 
 
 def failed(reason: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """CPU and memory of instances, once a minute, as metrics; and old metrics made coarser, once an hour.
 
-    endpoint rows ──┬─► workloads ─► backends that can tell ─► one sample per instance in /aws/sagemaker/Endpoints
-    transform jobs ─┘                                                        or in /aws/sagemaker/TransformJobs
+    endpoint rows ──┬─► workloads ─► backends that can tell ─► one sample per instance in /aws/sagemaker/Endpoints,
+    training jobs ──┤                                                        /aws/sagemaker/TrainingJobs
+    transform jobs ─┘                                                        or /aws/sagemaker/TransformJobs
 
-Source: contract B.14 and C.9; CPUUtilization is summed over cores, 100 for each. A backend that cannot tell
+Source: contract A.14, B.14 and C.9; CPUUtilization is summed over cores, 100 for each. A backend that cannot tell
 (`MeasuresUsage`), or cannot be reached, gives no sample: nothing is ever made up.
 """
 
@@ -19,7 +20,7 @@ from typing import Final, TypeVar
 import orjson
 from sqlalchemy import select
 
-from sagewright.controllers import transform_metrics
+from sagewright.controllers import training_usage, transform_metrics
 from sagewright.controllers.measured import Measured
 from sagewright.core.clock import Clock
 from sagewright.core.errors import BackendUnavailable, StoreError
@@ -74,7 +75,8 @@ class UsageWatch:
         since = now - timedelta(seconds=self._every)
         jobs = await self._in_thread(lambda: self._store.read(lambda tx: list(transform_rows.measured(tx, since))))
         endpoints = await self._in_thread(lambda: self._store.read(lambda tx: list(_endpoints(tx))))
-        instances = [*endpoints, *transform_metrics.instances(jobs)]
+        hosts = await self._in_thread(lambda: self._store.read(lambda tx: list(training_usage.instances(tx))))
+        instances = [*endpoints, *hosts, *transform_metrics.instances(jobs)]
         used = await self._used([each for instance in instances for each in instance.workloads])
         points = {**_points(instances, used, minute), **transform_metrics.progress(jobs, minute)}
         if points:

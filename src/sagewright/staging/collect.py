@@ -7,7 +7,7 @@ Both folders are packed at the same time; nothing is kept in memory or written t
 nobody's until all of it is: a collection that fails, or is cut off, has changed nothing. Owns: what an archive holds.
 Does not own: where it goes (the transfer says so), the compressor (`packing`), when it is done (`transfers`).
 
-Symbolic links are stored as links and never followed, so that nothing outside the folder gets into the archive;
+Symbolic links are stored as links and never followed out of the folder, so that nothing outside gets into the archive;
 sockets, pipes and devices are left out, as they have no content.
 """
 
@@ -31,6 +31,8 @@ from sagewright.workloads.transfer import CollectOutputs
 
 _ARCHIVE_TYPE: Final = "application/x-tar"
 _FILE_TYPE: Final = "binary/octet-stream"
+_ML: Final = "/opt/ml"
+_PLACES: Final = ("/opt/ml/model", "/opt/ml/output/data")
 _KINDS: Final = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
 
 Members = list[tuple[Path, str]]  # (path, name in the archive), sorted by name
@@ -40,7 +42,7 @@ def collect(transfer: CollectOutputs, objects: ObjectStore, meter: Meter) -> tup
     """The URIs that were written. Raises TransferError, Cancelled, OSError, BlobStoreFull, StoreError."""
     roots = (transfer.root, *transfer.peers)
     wanted = [(uri, found) for name, uri in transfer.archives.items() if (found := _merged(roots, name))]
-    meter.total = sum(os.lstat(path).st_size for _, found in wanted for path, _ in found if path.is_file())
+    meter.total = sum(_file_size(path) for _, found in wanted for path, _ in found)
     for uri, _ in wanted:
         _check_bucket(uri, transfer.account, objects)
     if not wanted:
@@ -93,19 +95,29 @@ def _members(root: Path, name: str) -> Members:
             )
     if not folder.exists():
         return []
-    return list(_walk(str(folder), ""))
+    return list(_walk(str(folder)))
 
 
-def _walk(folder: str, prefix: str) -> Iterator[tuple[Path, str]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if not any(test(mode) for test in _KINDS):
-                continue
-            name = f"{prefix}{entry.name}"
-            yield Path(entry.path), name
-            if stat.S_ISDIR(mode):
-                yield from _walk(entry.path, f"{name}/")
+def _walk(folder: str) -> Iterator[tuple[Path, str]]:
+    """Everything below, however deep: a program may nest folders further than Python nests calls."""
+    waiting = [(folder, "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if not any(test(mode) for test in _KINDS):
+                    continue
+                name = f"{prefix}{entry.name}"
+                yield Path(entry.path), name
+                if stat.S_ISDIR(mode):
+                    waiting.append((entry.path, f"{name}/"))
+
+
+def _file_size(path: Path) -> int:
+    """Of a file; 0 for all else. Where a link leads is nobody's business here: it may not even be allowed to look."""
+    found = os.lstat(path)
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _store(members: Members, uri: str, objects: ObjectBatch, meter: Meter) -> str | None:
@@ -124,15 +136,15 @@ def _store(members: Members, uri: str, objects: ObjectBatch, meter: Meter) -> st
 
 
 def _store_files(members: Members, uri: str, objects: ObjectBatch, meter: Meter) -> str | None:
-    """Objects cannot be links, so a link is refused by name; a folder is there by what is in it."""
+    """Objects cannot be links, so a link to a file of the folder becomes that file, and any other is refused by name; a
+    folder is there by what is in it."""
     bucket, prefix = split_uri(uri)
-    files = [(path, name) for path, name in members if path.is_symlink() or not path.is_dir()]
-    for path, name in files:
-        if path.is_symlink():
-            raise TransferError(
-                f"'{name}' is a symbolic link, which cannot be an object. Write a file in its place, or set "
-                "OutputDataConfig.CompressionType to GZIP."
-            )
+    files = [
+        (_linked(path, name) if path.is_symlink() else path, name)
+        for path, name in members
+        if path.is_symlink() or not path.is_dir()
+    ]
+    for _, name in files:
         if not name.isprintable():  # also where its bytes are not text
             raise TransferError(f"The file name {name!r} cannot be the key of an object. Write it under another name.")
     for path, name in files:
@@ -145,6 +157,22 @@ def _store_files(members: Members, uri: str, objects: ObjectBatch, meter: Meter)
                 meter.add(len(piece))
             writer.commit()
     return uri.rstrip("/") if files else None
+
+
+def _linked(path: Path, name: str) -> Path:
+    """The file that a link leads to, itself no link. An absolute one says where it leads in the container."""
+    folder = os.path.realpath(path.parents[name.count("/")])
+    leads = str(path.readlink())
+    for place in _PLACES:
+        if folder.endswith(place.removeprefix(_ML)) and leads.startswith(f"{place}/"):
+            path = Path(f"{folder}{leads.removeprefix(place)}")
+    target = Path(os.path.realpath(path))
+    if target.is_relative_to(folder) and os.path.lexists(target) and stat.S_ISREG(os.lstat(target).st_mode):
+        return target
+    raise TransferError(
+        f"'{name}' is a symbolic link that leads to no file of the folder, which cannot be an object. Write a file in "
+        "its place, or set OutputDataConfig.CompressionType to GZIP."
+    )
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:

@@ -27,6 +27,9 @@ _CANNOT_RANGE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno
 _CANNOT_LINK: Final = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
+_DEEP: Final = 100  # levels of folders that are removed by recursion in any case
+_LONG: Final = 3000  # bytes; the kernel takes 4096, and a name has up to 255
+
 _USER_OBJ, _USER, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 _ALL, _READ, _NOBODY = 7, 5, 0xFFFFFFFF
 
@@ -151,13 +154,44 @@ def remove_tree(path: Path) -> None:
     Raises PermissionError when something in it belongs to another user, such as root in a container, unless it is an
     empty folder: an overlay leaves one of root's, mode 0000, in its work folder.
     """
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
-    except PermissionError:
-        _open_folders(path)
-        shutil.rmtree(path)
+    while True:
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            break
+        except (OSError, RecursionError):
+            if not _lift_deep(path):
+                raise
+        else:
+            return
+    while _lift_deep(path):
+        pass
+    _open_folders(path)
+    shutil.rmtree(path)
+
+
+def _lift_deep(path: Path) -> bool:
+    """Move folders that are nested too deep for recursion, or for a path, to the top. Whether there were any."""
+    deep = []
+    waiting = [(path, 0)]
+    while waiting:
+        folder, depth = waiting.pop()
+        with suppress(OSError):
+            folder.chmod(0o700)
+            with os.scandir(folder) as entries:
+                inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            if depth < _DEEP and len(os.fsencode(folder)) < _LONG:
+                waiting += [(each, depth + 1) for each in inner]
+            else:
+                deep += inner
+    lifted = 0
+    for each in deep:
+        with suppress(OSError):
+            each.rename(path / f".deep-{secrets.token_hex(8)}")
+            lifted += 1
+    return bool(lifted)
 
 
 def _open_folders(path: Path) -> None:

@@ -183,6 +183,11 @@ def _build(
 def _copy(uri: str, found: Sequence[StoredObject], folder: Path, objects: ObjectStore, meter: Meter) -> None:
     """S3Object with no compression: a file named by the last segment of its key. S3Prefix: the tree below it."""
     bucket, prefix = split_uri(uri)
+    for each in found:
+        if "//" in f"/{each.key.removeprefix(prefix)}":
+            raise TransferError(
+                f"Object s3://{bucket}/{each.key} of the model has an empty name in its key. Rename it."
+            )
     plan = plan_channel("model", bucket, prefix, found)
     for name in plan.folders:
         disk.make_folder(folder / name, 0o755)

@@ -4,6 +4,7 @@
                          data/iris-2/b.csv → iris-2/b.csv  matches as well: a prefix is a string, not a folder
                          data/iris → iris                  the prefix names one object: its base name
     s3://b/data/         data/x/ (no bytes) → folder x
+                         data//y, data/z//y → y, z/y       slashes that follow one another are one, as in every path
     a manifest           the path is the entry, whatever the manifest's prefix is
 
 ShardedByS3Key: objects sorted by key, index modulo the number of hosts. A host may get none.
@@ -54,7 +55,7 @@ def plan_files(channel: str, bucket: str, found: Iterable[tuple[str, StoredObjec
     for path, each in found:
         where = f"Object s3://{bucket}/{each.key} of channel '{channel}'"
         pieces = _pieces(path, where)
-        if not path.endswith("/") and path:
+        if pieces and not path.endswith("/"):
             _add_file(plan, pieces, each, where)
         elif each.size:
             raise TransferError(
@@ -73,8 +74,6 @@ def _relative(key: str, prefix: str) -> str:
 
 
 def _pieces(path: str, where: str) -> list[str]:
-    if path.startswith("/"):
-        raise TransferError(f"{where} would be an absolute path: its key has '//' after the prefix. Rename it.")
     pieces = [piece for piece in path.split("/") if piece]
     for piece in pieces:
         if piece in {".", ".."}:

@@ -316,13 +316,15 @@ def _empty(trash: Path) -> None:
     for leftover in trash.iterdir():
         try:
             disk.remove_tree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-        except OSError as error:
+        except PermissionError as error:
             _log.warning(
                 "cannot remove %s (%s): a container left files of another user in it. Remove it with: sudo rm -rf '%s'",
                 leftover,
                 error.strerror,
                 leftover,
             )
+        except (OSError, RecursionError) as error:
+            _log.warning("cannot remove %s (%s); it is tried again", leftover, error)
 
 
 def _boot_id() -> str:

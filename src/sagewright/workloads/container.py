@@ -76,7 +76,8 @@ def training_environment(
     """What is set on top of the image's own ENV (contract A.7).
 
     `platform` has the role's keys and how AWS clients reach us (`clients`). They give way to what the user set; under
-    network isolation there are none. The service's own names win over the user.
+    network isolation there are none. The service's own names win over the user. AWS_DEFAULT_REGION is none of those:
+    on AWS it is whoever's sets it, and boto3 obeys it.
     """
     user = dict(request.get("Environment") or {})
     given = {} if request.get("EnableNetworkIsolation") else clients.beside(platform or {}, user)
@@ -84,13 +85,12 @@ def training_environment(
         "TRAINING_JOB_NAME": request["TrainingJobName"],
         "TRAINING_JOB_ARN": arn,
         "AWS_REGION": region,
-        "AWS_DEFAULT_REGION": region,
         "SAGEMAKER_METRICS_DIRECTORY": METRICS,
         "DMLC_INTERFACE": _interface(request),
     }
     if not gpus:
         reserved["NVIDIA_VISIBLE_DEVICES"] = "void"
-    return {**given, **user, **reserved}
+    return {"AWS_DEFAULT_REGION": region, **given, **user, **reserved}
 
 
 def command(request: Request) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:

@@ -150,13 +150,13 @@ def pipe(parameters: dict) -> int:
 
 def serve(behaviour: str) -> int:
     """A model server of the standard library. Its model is whatever /opt/ml/model/model.txt says."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     path = BASE / "model/model.txt"
     model = path.read_text() if path.exists() else "no model"
     print(f"serves {model!r} as {behaviour}, pid {os.getpid()}", flush=True)
     if behaviour == "die-at-start":
         print("cannot load the model: the file is from another version", flush=True)
         return 7
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     handler = type("Handler", (Handler,), {"behaviour": behaviour, "model": model})
     Models(
         ("0.0.0.0", 9999 if behaviour == "wrong-port" else int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sagewright.backends.docker import place
-from sagewright.backends.docker.images import Progress, credentials_for, registry_of
+from sagewright.backends.docker.images import Progress, _failure, credentials_for, registry_of
 from sagewright.core.errors import BackendUnavailable
 
 
@@ -93,3 +93,10 @@ class TestPlace:
             bound.bind(str(paths[1]))
             assert place.find(None) == f"unix://{paths[1]}"
         assert place.find("tcp://far:2375") == "tcp://far:2375"
+
+
+def test_an_image_of_ecr_is_to_be_pushed_here() -> None:
+    name = "111122223333.dkr.ecr.us-east-1.amazonaws.com/team/model:v2"
+    told = _failure(name, "dial tcp: lookup 111122223333.dkr.ecr.us-east-1.amazonaws.com: no such host")
+    assert "`docker build -t team/model:v2 .` and `sagewright push team/model:v2`" in told
+    assert "DATA/images.json" in told

@@ -122,7 +122,7 @@ class _Lines:
 
 
 def trial(engine: FakeEngine, scratch: Path | None) -> LayerTrial:
-    return LayerTrial(engine, "here", scratch)  # type: ignore[arg-type]
+    return LayerTrial(engine, "here", scratch)
 
 
 async def test_the_best_way_that_works_is_taken_and_nothing_is_left(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ async def test_it_is_tried_once_for_each_engine(tmp_path: Path) -> None:
 async def test_an_engine_that_cannot_is_told_with_its_own_words(tmp_path: Path) -> None:
     found = await trial(FakeEngine({}), tmp_path).result()
     assert found.problem == "invalid argument"
-    told = found.told(Capabilities("docker", available=True))  # type: ignore[arg-type]
+    told = found.told(Capabilities("docker", available=True))
     assert (told.layers, told.details) == (False, {"inputs": "copies: invalid argument"})
 
 

@@ -212,7 +212,7 @@ class TestObservation:
             assert bool(found.message) == bool(told)
         killed = container(**ENDED, ExitCode=137, OOMKilled=True)
         killed["Config"] |= {"Entrypoint": entrypoint, "Cmd": ["train"]}
-        assert seen.observation(killed, direct=True).message == ""  # type: ignore[union-attr]
+        assert seen.observation(killed, direct=True).message == ""
 
     @pytest.mark.parametrize(
         ("code", "killed", "cause"),

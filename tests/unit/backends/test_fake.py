@@ -216,4 +216,4 @@ async def test_hints_tell_of_every_change(engine: FakeEngine, backend: FakeBacke
     clock.pass_(5)
     await look(backend)
     assert await anext(hints) == WORK.id
-    await hints.aclose()  # type: ignore[attr-defined]  # an async generator
+    await hints.aclose()  # an async generator

@@ -48,7 +48,7 @@ STUBBORN = SERVER.replace("PORT", "8080")
 class _Shared(ProcessBackend):
     """As where networks are refused: without root."""
 
-    def _examine(self):  # type: ignore[no-untyped-def]  # three values of the base class
+    def _examine(self):  # three values of the base class
         launcher, machine, granted = super()._examine()
         refused = "CAP_NET_ADMIN is missing"
         return launcher, replace(machine, network=refused), replace(granted, network=refused)
@@ -80,7 +80,7 @@ async def shared(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> As
 
 def serving(bench: ProcessBench, text: str = STUBBORN, **changes: object) -> Workload:
     work = replace(bench.workload(), entrypoint=("python", "-c", text), ports=(8080,))
-    return replace(work, **changes)  # type: ignore[arg-type]  # fields of Workload
+    return replace(work, **changes)  # fields of Workload
 
 
 async def started(backend: ComputeBackend, work: Workload) -> str:

@@ -106,7 +106,7 @@ async def test_a_requirement_that_cannot_be_had_fails_with_the_resolvers_words(b
     seen = await exited(backend, work.id)
     assert (seen.exit_code, seen.cause) == (None, ExitCause.IMAGE)
     assert "no-such-package-at-all" in seen.message
-    assert "requirements could not be installed" in seen.message
+    assert "requirements could not be installed:\nerror: " in seen.message, "the cause, not what led to it, comes first"
     assert built(bench) == []
 
 
@@ -136,7 +136,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(SimpleHTTPRequestHandler):
     server: _Server
 
-    def send_head(self):  # type: ignore[no-untyped-def]  # as in the standard library
+    def send_head(self):  # as in the standard library
         self.server.asked.set()
         self.server.release.wait(60)
         return super().send_head()
@@ -144,7 +144,7 @@ class _Handler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def copyfile(self, source, outputfile) -> None:  # type: ignore[no-untyped-def]  # as in the standard library
+    def copyfile(self, source, outputfile) -> None:  # as in the standard library
         try:
             shutil.copyfileobj(source, outputfile)
         except ConnectionError:

@@ -97,7 +97,7 @@ async def test_a_growing_file_read_by_readers_cut_at_random_loses_and_doubles_no
                 seen.append(line)
                 if chance.random() < 0.01:
                     break
-            await reading.aclose()  # type: ignore[attr-defined]  # an async generator
+            await reading.aclose()  # an async generator
     await writing
     assert [line.message for line in seen] == lines
     times = [line.timestamp for line in seen]

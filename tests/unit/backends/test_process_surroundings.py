@@ -34,7 +34,7 @@ async def bench(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Asy
 async def output_of(bench: ProcessBench, script: str, **changes: object) -> str:
     """What a shell script prints as a workload."""
     backend = await bench.connect()
-    work = replace(bench.workload(), entrypoint=("/bin/sh", "-c", script), **changes)  # type: ignore[arg-type]  # fields
+    work = replace(bench.workload(), entrypoint=("/bin/sh", "-c", script), **changes)  # fields
     await backend.submit(work)
     seen = await exited(backend, work.id)
     lines = await lines_of(backend, work.id)
@@ -45,7 +45,7 @@ async def output_of(bench: ProcessBench, script: str, **changes: object) -> str:
 async def python_of(bench: ProcessBench, script: str, **changes: object) -> object:
     """What a Python script prints as JSON."""
     backend = await bench.connect()
-    work = replace(bench.workload(), entrypoint=("python", "-c", script), **changes)  # type: ignore[arg-type]  # fields
+    work = replace(bench.workload(), entrypoint=("python", "-c", script), **changes)  # fields
     await backend.submit(work)
     seen = await exited(backend, work.id)
     lines = await lines_of(backend, work.id)
@@ -279,7 +279,7 @@ async def test_hints_tell_of_the_start_and_the_end(bench: ProcessBench) -> None:
     assert await first == work.id
     while not (bench.root / work.id / "exit.json").exists():
         assert await anext(hints) == work.id
-    await hints.aclose()  # type: ignore[attr-defined]  # an async generator
+    await hints.aclose()  # an async generator
 
 
 async def test_a_reader_in_an_outage_is_told_so_and_resumes_after_it(bench: ProcessBench) -> None:
@@ -331,7 +331,7 @@ MACHINE = Machine(python="/usr/bin/python3", keep=(), uv="uv", environments=Path
 def test_what_can_never_run_here_is_rejected(
     bench: ProcessBench, changes: dict[str, object], refused: str, word: str
 ) -> None:
-    work = replace(bench.workload(), **changes)  # type: ignore[arg-type]  # fields of Workload
+    work = replace(bench.workload(), **changes)  # fields of Workload
     with pytest.raises(WorkloadRejected, match=word):
         check(work, replace(MACHINE, refused=refused))
 

@@ -34,7 +34,7 @@ NOBODY = 65534
 class _Refusing(ProcessBackend):
     """As on a kernel that grants no namespaces."""
 
-    def _examine(self):  # type: ignore[no-untyped-def]  # three values of the base class
+    def _examine(self):  # three values of the base class
         launcher, machine, granted = super()._examine()
         refused = "unshare: Operation not permitted"
         return launcher, replace(machine, refused=refused), replace(granted, refused=refused)
@@ -56,7 +56,7 @@ async def refusing(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def script(bench: ProcessBench, text: str, **changes: object) -> Workload:
     work = replace(bench.workload(), entrypoint=("/bin/sh", "-c", text))
-    return replace(work, **changes)  # type: ignore[arg-type]  # fields of Workload
+    return replace(work, **changes)  # fields of Workload
 
 
 async def _lines(backend: ComputeBackend, work: Workload) -> list[str]:
@@ -151,7 +151,7 @@ def test_the_switch_that_refuses_is_named_with_its_command(tmp_path: Path, name:
             return json.dumps({"namespaces": "mount: Permission denied", "memory": False, "cpus": False}).encode()
 
     machine = Machine("/usr/bin/python3", (), "uv", tmp_path, gpus=0, user_namespace=True)
-    granted = namespaces.probe(Launcher(), machine, proc=tmp_path)  # type: ignore[arg-type]  # stands in for the real
+    granted = namespaces.probe(Launcher(), machine, proc=tmp_path)  # stands in for the real
     assert "mount: Permission denied" in granted.refused
     assert mend in granted.refused
 

@@ -32,7 +32,7 @@ def record(number: int, message: bytes | None = None, timestamp: int | None = No
 
 
 def messages(streams: LogStreams, **bounds: int | None) -> list[bytes]:
-    return [event.message for event in streams.read(G, S, **bounds).events]  # type: ignore[arg-type]
+    return [event.message for event in streams.read(G, S, **bounds).events]
 
 
 def file_of(streams: LogStreams) -> Path:

@@ -203,6 +203,18 @@ def test_endpoints_are_listed_and_one_that_goes_meanwhile_is_left_out(
     assert "\nbad: no ping\n" in out
 
 
+def test_what_keeps_a_deployment_back_is_told_while_it_is_under_way(
+    server: Canned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "0 of 1 instances in service (1 starting). The last GET /ping: 500"
+    status = {"Status": "Creating", "StatusMessage": told}
+    pending = {"EndpointConfigName": "c", "ProductionVariants": [{"VariantName": "A", "VariantStatus": [status]}]}
+    server.says("ListEndpoints", {"Endpoints": [endpoint("new")]})
+    server.says("DescribeEndpoint", endpoint("new", EndpointStatus="Creating", PendingDeploymentSummary=pending))
+    commands.endpoints(None, as_json=False, limit=20)
+    assert f"\nnew: A: {told}\nIts log: sagewright logs new\n" in capsys.readouterr().out
+
+
 def test_an_endpoints_log_is_followed_until_it_is_gone(server: Canned, capsys: pytest.CaptureFixture[str]) -> None:
     server.says("DescribeEndpoint", endpoint("e"), endpoint("e"), GONE)
     first, second = {"logStreamName": "A/1"}, {"logStreamName": "A/2"}

@@ -52,6 +52,14 @@ def test_out_of_memory_starts_with_the_words_of_aws() -> None:
     assert text.endswith("Last log lines:\nepoch 1")
 
 
+def test_what_a_program_wrote_follows_too_little_memory() -> None:
+    """As when a part of it was killed, and the rest could tell."""
+    text = failure.of_exit(ended(1, ExitCause.OUT_OF_MEMORY, "It was killed."), "worker 3 died " * 100, ["epoch 1"])
+    assert "It was killed, exit code: 1. /opt/ml/output/failure says: worker 3 died " in text
+    assert text.endswith("…" + " Last log lines:\nepoch 1")
+    assert len(text) <= failure.LIMIT
+
+
 @given(
     st.integers(0, 255) | st.none(),
     st.sampled_from(ExitCause),

@@ -137,7 +137,7 @@ async def test_nobody_listening_is_told_and_recovery_wakes_again(bench: Bench) -
         await bench.woken.get()
         async with bench.server(says(b"HTTP/1.1 200 OK\r\n\r\n"), int(address.rpartition(":")[2])):
             await bench.woken.get()
-    found = bench.watch.state(ONE)  # type: ignore[assignment]
+    found = bench.watch.state(ONE)
     assert found.transcript[-1].status == 200
 
 

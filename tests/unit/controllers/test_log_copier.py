@@ -164,12 +164,12 @@ async def test_a_log_that_ends_though_its_workload_runs_is_read_on(bench: Bench)
     gate = asyncio.Event()
     await bench.start(Say(b"one\n"), Await(gate.is_set), Say(b"two\n"), End(0))
     early = EndsEarly(bench.backend)
-    bench.copier.follow(TARGET, early, exited=False)  # type: ignore[arg-type]
+    bench.copier.follow(TARGET, early, exited=False)
     async with asyncio.timeout(NEVER_IN_VAIN):
         while not bench.woken:
             await asyncio.sleep(0.001)
     gate.set()
-    bench.copier.follow(TARGET, early, exited=False)  # type: ignore[arg-type]
+    bench.copier.follow(TARGET, early, exited=False)
     async with asyncio.timeout(NEVER_IN_VAIN):
         while bench.copier.state(ID).tail != ("one", "two"):
             await asyncio.sleep(0.001)

@@ -138,7 +138,7 @@ def unpacked(installation: Installation, key: str) -> dict[str, bytes]:
     with installation.objects.open("b", key) as packed:
         content = io.BytesIO(packed.read())
     with tarfile.open(fileobj=content, mode="r:gz") as tar:
-        return {each.name: tar.extractfile(each).read() for each in tar if each.isfile()}  # type: ignore[union-attr]
+        return {each.name: tar.extractfile(each).read() for each in tar if each.isfile()}
 
 
 async def test_a_job_goes_from_its_request_to_its_model_and_leaves_only_that(

@@ -99,7 +99,7 @@ def test_staging_shows_its_progress_once_per_poll() -> None:
     assert (soon.status, soon.actions, soon.wake_in) == (None, (), POLL)
     later = controller().decide(job(wanted, status), seen(stage=RUNNING), after(2))
     assert last(later)["StatusMessage"] == "Downloading input data - 1.0 of 4.0 MiB"
-    assert len(later.status["transitions"]) == len(status.transitions)  # type: ignore[index]
+    assert len(later.status["transitions"]) == len(status.transitions)
 
 
 def test_staging_that_fails_ends_the_job_with_its_reason() -> None:

@@ -170,6 +170,25 @@ def test_a_job_that_waits_says_for_what_then_begins_or_is_stopped() -> None:
     assert (ends.state, ends.actions) == ("Stopping", ())
 
 
+def test_a_job_waits_no_longer_than_it_is_willing_to() -> None:
+    queue = JobQueue(1)
+    assert queue.enter(job("a", 1), HAS).waits_for == ""
+    late = job("b", 2)
+    willing = {**late.spec.request, "StoppingCondition": {"MaxPendingTimeInSeconds": 1800}}
+    late = replace(late, spec=replace(late.spec, request=willing))
+    decide, ready = controller(queue=queue).decide, Seen(capabilities={DOCKER: HAS})
+    waits = decide(late, ready, after(5))
+    assert waits.status is not None
+    late = late.with_status(TrainingStatus.from_row(waits.status))
+    assert decide(late, ready, after(5 + 1799)).state == "InProgress"
+    ends = decide(late, ready, after(5 + 1800))
+    assert ends.status is not None
+    assert (ends.state, ends.status["ending"]["secondary"]) == ("Stopping", "MaxWaitTimeExceeded")
+    assert "MaxPendingTimeInSeconds" in ends.status["ending"]["message"]
+    queue.release(job_key("a"))
+    assert decide(late, ready, after(5 + 1800)).status["secondary"] == "Starting"  # type: ignore[index]
+
+
 def test_two_hundred_jobs_at_once_each_run_once_and_never_more_than_fit(tmp_path: Path) -> None:
     at_once: list[int] = []
 

@@ -180,11 +180,11 @@ def test_instances_have_runs_of_their_own_and_one_folder() -> None:
     story.start()
     story.look()
     story.ping()
-    runs = [action.transfer for action in story.look().actions]  # type: ignore[union-attr]
-    assert [(run.instance, run.instances, run.addresses) for run in runs] == [  # type: ignore[union-attr]
+    runs = [action.transfer for action in story.look().actions]
+    assert [(run.instance, run.instances, run.addresses) for run in runs] == [
         (0, 3, ("10.0.0.1:8080",)), (1, 3, ("10.0.0.2:8080",)), (2, 3, ("10.0.0.3:8080",))
     ]  # fmt: skip
-    assert len({run.root.parent for run in runs}) == 1  # type: ignore[union-attr]
+    assert len({run.root.parent for run in runs}) == 1
     story.run(objects=1, records=2, seconds_left=4)
     story.look()
     assert story.job.status.progress == {"objects": 3, "records": 6, "seconds_left": 4}
@@ -195,12 +195,12 @@ def test_containers_of_a_pipeline_have_streams_and_addresses_in_order() -> None:
     story.look()
     story.stage()
     submits = story.look().actions
-    assert [submit.log_stream[1].rsplit("/", 1)[1] for submit in submits] == ["first", "second"]  # type: ignore[union-attr]
+    assert [submit.log_stream[1].rsplit("/", 1)[1] for submit in submits] == ["first", "second"]
     story.start()
     story.look()
     story.ping()
     (run,) = story.look().actions
-    assert run.transfer.addresses == ("10.0.0.1:8080", "10.0.0.2:8080")  # type: ignore[union-attr]
+    assert run.transfer.addresses == ("10.0.0.1:8080", "10.0.0.2:8080")
 
 
 def test_a_run_that_was_cut_off_is_started_again() -> None:

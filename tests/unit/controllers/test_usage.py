@@ -20,8 +20,9 @@ from sagewright.core.ids import DEFAULT_ACCOUNT, Region, WorkloadId
 from sagewright.core.samples import Samples
 from sagewright.store import metric_rows as rows
 from sagewright.store.db import Database
-from sagewright.store.kinds import endpoint, transform_job
+from sagewright.store.kinds import endpoint, training_job, transform_job
 from sagewright.store.kinds.endpoint import EndpointSpec, EndpointStatus, Fleet, Instance, Plan
+from sagewright.store.kinds.training_job import TrainingSpec, TrainingStatus
 from sagewright.store.kinds.transform_job import TransformStatus
 from sagewright.workloads.backend import LogCursor, LogRecord, Usage
 
@@ -47,7 +48,7 @@ class Backend:
             raise BackendUnavailable("away")
         return {WorkloadId(name): used for name, used in self.used.items() if name in ids}
 
-    async def logs(self, workload: WorkloadId, *, after: LogCursor | None = None):  # type: ignore[no-untyped-def]
+    async def logs(self, workload: WorkloadId, *, after: LogCursor | None = None):
         for number, line in enumerate([b"loss=0.5", b"loss=0.25", b"other", b"loss=1.5"], 1):
             if after is None or number > int(after):
                 yield LogRecord(LogCursor(str(number)), 60_000 * (MINUTE + number // 4), line)
@@ -80,7 +81,7 @@ def deploy(store: Database, *workloads: Mapping[str, str]) -> None:
 
 
 def stored(store: Database) -> dict[tuple[str, int], Samples]:
-    def read(tx):  # type: ignore[no-untyped-def]  # a transaction
+    def read(tx):  # a transaction
         return {
             (known.metric.name, minute): samples
             for known in rows.browse(tx)
@@ -93,7 +94,7 @@ def stored(store: Database) -> dict[tuple[str, int], Samples]:
 async def test_each_instance_is_one_sample_of_its_variant(store: Database, threads: ThreadPoolExecutor) -> None:
     deploy(store, {"primary": "a"}, {"first": "b", "second": "c"}, {"primary": "gone"})
     backend = Backend(a=Usage(150, 10), b=Usage(20, 30), c=Usage(10, 5))
-    await UsageWatch(store, [backend], threads, Clock()).look()  # type: ignore[list-item]  # all that it needs
+    await UsageWatch(store, [backend], threads, Clock()).look()  # all that it needs
     assert stored(store) == {
         ("CPUUtilization", MINUTE): Samples.of(150, 30),
         ("MemoryUtilization", MINUTE): Samples.of(10, 35),
@@ -109,7 +110,7 @@ async def test_an_instance_of_which_a_part_is_unknown_gives_no_sample(
     deploy(store, {"first": "b", "second": "c"})
     down = Backend(c=Usage(1, 1))
     down.down = True
-    watch = UsageWatch(store, [Backend(b=Usage(1, 1)), down, object()], threads, Clock())  # type: ignore[list-item]
+    watch = UsageWatch(store, [Backend(b=Usage(1, 1)), down, object()], threads, Clock())
     await watch.look()
     assert stored(store) == {}
 
@@ -140,7 +141,7 @@ async def test_a_jobs_metrics_are_stored_by_the_time_its_log_is_and_once_however
         copier = LogCopier(
             LogStreams(tmp_path / "streams"), threads, lambda _, over=over: over.set(), metrics=MetricStore(store)
         )
-        copier.follow(target, Backend(), exited=True)  # type: ignore[arg-type]  # all that it needs
+        copier.follow(target, Backend(), exited=True)  # all that it needs
         await asyncio.wait_for(over.wait(), 20)
         assert copier.state(target.workload).drained
         await copier.aclose()
@@ -163,7 +164,7 @@ async def test_a_transform_jobs_instances_are_hosts_and_its_progress_is_ours(
     transform(store, "just-ended", "Completed", NOW - timedelta(seconds=30), "c", records=9, seconds_left=0)
     transform(store, "ended", "Completed", NOW - timedelta(hours=1), "d", records=9)
     backend = Backend(a=Usage(150, 10), b=Usage(20, 30), c=Usage(1, 1), d=Usage(1, 1))
-    await UsageWatch(store, [backend], threads, Clock()).look()  # type: ignore[list-item]  # all that it needs
+    await UsageWatch(store, [backend], threads, Clock()).look()  # all that it needs
     known = store.read(lambda tx: [each.metric for each in rows.browse(tx)])
     hosts = {each.dimensions for each in known if each.namespace == "/aws/sagemaker/TransformJobs"}
     assert hosts == {(("Host", "runs/i-0"),), (("Host", "runs/i-1"),)}
@@ -175,3 +176,20 @@ async def test_a_transform_jobs_instances_are_hosts_and_its_progress_is_ours(
     }
     [minute] = {minute for _, minute in stored(store)}
     assert minute == MINUTE
+
+
+async def test_each_host_of_a_training_job_is_a_sample_of_its_own(store: Database, threads: ThreadPoolExecutor) -> None:
+    asked = {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 3}}
+    for name, state, workloads in (("t", "InProgress", ("a", "b", "c")), ("over", "Completed", ("d",))):
+        at = training_job.key(DEFAULT_ACCOUNT, Region("eu-west-1"), name)
+        spec, status = TrainingSpec(asked, {"name": "x"}), TrainingStatus(workloads=workloads)
+        store.write(lambda tx: tx.insert(at, spec.to_row(), status.to_row(), state, now=NOW, wake=False))  # noqa: B023
+    backend = Backend(a=Usage(150, 10), b=Usage(20, 30), d=Usage(1, 1))
+    await UsageWatch(store, [backend], threads, Clock()).look()  # type: ignore[list-item]  # all that it needs
+    metrics = store.read(lambda tx: [known.metric for known in rows.browse(tx)])
+    assert {each.namespace for each in metrics} == {GROUP}
+    assert sorted((each.name, each.dimensions) for each in metrics) == [
+        (name, (("Host", f"t/{host}"),))
+        for name in ("CPUUtilization", "MemoryUtilization")
+        for host in ("algo-1", "algo-2")
+    ]

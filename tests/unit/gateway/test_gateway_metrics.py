@@ -40,7 +40,7 @@ class Failing(Database):
 
     full = False
 
-    def write(self, work):  # type: ignore[no-untyped-def]  # as the base class
+    def write(self, work):  # as the base class
         if self.full:
             raise StoreUnavailable("The disk is full.")
         return super().write(work)
@@ -69,7 +69,7 @@ def flush(counters: Counters, store: Database) -> Flush:
 
 
 def stored(store: Database) -> dict[str, Samples]:
-    def read(tx):  # type: ignore[no-untyped-def]  # a transaction
+    def read(tx):  # a transaction
         return {
             each.metric.name: samples
             for each in rows.browse(tx)

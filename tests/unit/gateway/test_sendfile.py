@@ -77,7 +77,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr(sendfile.os, "sendfile", counted)
     bench = Bench(tmp_path)
     shop = Shop(path)
-    bench.gateway = shop  # type: ignore[assignment] # an application by shape
+    bench.gateway = shop  # an application by shape
     made = Place(bench, shop, calls)
     with running(bench):
         yield made

@@ -57,7 +57,7 @@ def test_a_new_endpoint_is_creating_and_handed_to_the_controller(call: Call, sto
     assert only["VariantStatus"][0]["Status"] == "Creating"
     assert shown["PendingDeploymentSummary"]["ProductionVariants"][0]["InstanceType"] == "ml.m5.large"
     assert "FailureReason" not in shown
-    row = store.read(lambda tx: tx.get(kind.key("000000000000", "us-east-1", "e")))  # type: ignore[arg-type]
+    row = store.read(lambda tx: tx.get(kind.key("000000000000", "us-east-1", "e")))
     assert row.wake_at is not None
 
 
@@ -192,7 +192,7 @@ def test_what_has_gone_since_is_refused_and_nothing_is_stuck(
     else:
         from sagewright.store.kinds import role
 
-        store.write(lambda tx: tx.remove(tx.get(role.key("000000000000", role.DEFAULT_ROLE))))  # type: ignore[arg-type]
+        store.write(lambda tx: tx.remove(tx.get(role.key("000000000000", role.DEFAULT_ROLE))))
     with pytest.raises(ApiFault, match="ValidationException") as caught:
         call(SAGEMAKER, operation, EndpointName=name, EndpointConfigName="config")
     assert words in caught.value.message
@@ -243,7 +243,24 @@ def test_how_far_a_new_version_has_come_is_shown(call: Call, store: Database) ->
     set_status(store, "e", "Updating", NOW, fleets=(old, new), serving=old.id, handled=(2, 0), pending=True)
     (pending,) = describe(call)["PendingDeploymentSummary"]["ProductionVariants"]
     assert (pending["CurrentInstanceCount"], pending["DesiredInstanceCount"]) == (0, 1)
-    assert pending["VariantStatus"][0]["StatusMessage"] == "0 of 1 instances in service (1 starting)"
+    told = "0 of 1 instances in service (1 starting)"
+    assert pending["VariantStatus"][0]["StatusMessage"] == told
+    ping = {"time": "", "status": 500, "error": "", "body": "no weights", "ms": 1}
+    died = "It was started 2 times; the last time: exit code 7. Last log lines:\nbye"
+    for change, more in (
+        ({"transcript": (ping,)}, ". The last GET /ping: 500 'no weights'"),
+        (
+            {"transcript": ({**ping, "status": None, "error": "connection refused"},)},
+            ". The last GET /ping: connection refused",
+        ),
+        ({"message": died}, ". It was started 2 times; the last time: exit code 7."),
+        ({"message": "x" * 2000}, "."),
+    ):
+        held = replace(new, instances=tuple(replace(each, **change) for each in new.instances))
+        set_status(store, "e", "Updating", NOW, fleets=(old, held))
+        (pending,) = describe(call)["PendingDeploymentSummary"]["ProductionVariants"]
+        message = pending["VariantStatus"][0]["StatusMessage"]
+        assert message == told + more or (message.startswith(f"{told}. xxx") and len(message) == 1024)
 
 
 @pytest.mark.usefixtures("serving")

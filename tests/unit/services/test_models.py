@@ -164,18 +164,18 @@ def test_what_cannot_work_is_refused_with_what_to_change(call: Call, changes: di
 
 def test_a_role_that_does_not_trust_sagemaker_is_refused(call: Call, store: Database) -> None:
     row = {**roles.default_spec(), "trust": {"Statement": []}}
-    store.write(lambda tx: tx.insert(roles.key("000000000000", "other"), row, {}, "", now=NOW, wake=False))  # type: ignore[arg-type]
+    store.write(lambda tx: tx.insert(roles.key("000000000000", "other"), row, {}, "", now=NOW, wake=False))
     with pytest.raises(ApiFault, match="its trust policy does not allow that"):
         call(SAGEMAKER, "CreateModel", **model(ExecutionRoleArn="arn:aws:iam::000000000000:role/other"))
 
 
 def test_what_an_image_means_is_decided_once(call: Call, store: Database) -> None:
     folder = {"name": "mine", "digest": "sha256:1", "path": "/x", "entrypoint": ["python"], "requirements": ""}
-    row = folder_images.key("000000000000", "us-east-1", "mine")  # type: ignore[arg-type]
+    row = folder_images.key("000000000000", "us-east-1", "mine")
     store.write(lambda tx: tx.insert(row, folder, {}, "", now=NOW, wake=False))
     containers = [{"Image": "mine:latest"}, {"Image": "other"}]
     call(SAGEMAKER, "CreateModel", **model(PrimaryContainer=None, Containers=containers))
-    key = kind.key("000000000000", "us-east-1", "model")  # type: ignore[arg-type]
+    key = kind.key("000000000000", "us-east-1", "model")
     kept = kind.ModelSpec.from_row(store.read(lambda tx: tx.get(key)).spec)
     assert kept.images == ({"name": "mine:latest", "folder": folder}, {"name": "other", "folder": None})
     assert "Tags" not in kept.request

@@ -113,3 +113,28 @@ def test_a_warm_pool_that_waits_is_changed_and_keeps_its_job(call: Call, store: 
         call(SAGEMAKER, "UpdateTrainingJob", TrainingJobName="job", ResourceConfig=config)
         shown = call(SAGEMAKER, "DescribeTrainingJob", TrainingJobName="job")["ResourceConfig"]
         assert shown["KeepAlivePeriodInSeconds"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("ServerlessJobConfig", {"BaseModelArn": "arn", "JobType": "FineTuning"}),
+        ("ModelPackageConfig", {"ModelPackageGroupArn": "arn"}),
+        ("MlflowConfig", {"MlflowResourceArn": "arn"}),
+        ("SessionChainingConfig", {"EnableSessionTagChaining": True}),
+        ("TrainingPlanArn", "arn"),
+        ("InstancePlacementConfig", {"EnableMultipleJobs": True}),
+        ("InstancePreferences", [{"InstanceType": "ml.m5.large"}]),
+    ],
+)
+def test_what_is_not_there_is_refused_by_name(call: Call, member: str, value: Any) -> None:
+    asked = request()
+    (asked["ResourceConfig"] if member[0] in "TI" else asked)[member] = value
+    with pytest.raises(ApiFault, match="ValidationException") as caught:
+        call(SAGEMAKER, "CreateTrainingJob", **asked)
+    assert f"{member}" in caught.value.message
+    assert "not supported" in caught.value.message
+
+
+def test_what_asks_for_nothing_is_taken(call: Call) -> None:
+    call(SAGEMAKER, "CreateTrainingJob", **request(SessionChainingConfig={"EnableSessionTagChaining": False}))

@@ -54,7 +54,7 @@ def metric(regex: str) -> dict[str, Any]:
 
 
 def set_state(store: Database, name: str, state: str, at: Any = NOW, **status: Any) -> None:
-    key = kind.key("000000000000", "us-east-1", name)  # type: ignore[arg-type]
+    key = kind.key("000000000000", "us-east-1", name)
     store.write(lambda tx: tx.update_status(row := tx.get(key), {**row.status, **status}, state, now=at, wake_at=None))
 
 
@@ -159,12 +159,12 @@ def test_a_folder_image_is_frozen_into_the_job(call: Call, store: Database) -> N
     from sagewright.store.kinds import image
 
     folder = {"name": "mine", "digest": "sha256:1", "path": "/x", "entrypoint": ["python"], "requirements": ""}
-    row = image.key("000000000000", "us-east-1", "mine")  # type: ignore[arg-type]
+    row = image.key("000000000000", "us-east-1", "mine")
     store.write(lambda tx: tx.insert(row, folder, {}, "", now=NOW, wake=False))
     for number, name in enumerate(("mine", "mine:latest", "000000000000.dkr.ecr.us-east-1.amazonaws.com/mine:latest")):
         algorithm = {"TrainingImage": name, "TrainingInputMode": "File"}
         call(SAGEMAKER, "CreateTrainingJob", **request(f"job{number}", AlgorithmSpecification=algorithm))
-        key = kind.key("000000000000", "us-east-1", f"job{number}")  # type: ignore[arg-type]
+        key = kind.key("000000000000", "us-east-1", f"job{number}")
         assert store.read(lambda tx, key=key: tx.get(key)).spec["image"] == {"name": name, "folder": folder}
 
 
@@ -178,7 +178,7 @@ def test_a_folder_image_is_frozen_into_the_job(call: Call, store: Database) -> N
 )
 def test_the_first_step_says_the_images_digest(call: Call, store: Database, image: dict[str, Any], digest: str) -> None:
     call(SAGEMAKER, "CreateTrainingJob", **request())
-    key = kind.key("000000000000", "us-east-1", "job")  # type: ignore[arg-type]
+    key = kind.key("000000000000", "us-east-1", "job")
     store.write(lambda tx: tx.update_spec(row := tx.get(key), {**row.spec, "image": image}, now=NOW))
     steps = [
         {"Status": "Starting", "StartTime": to_text(NOW), "StatusMessage": "Starting the training job"},
@@ -196,7 +196,7 @@ def test_stopping_is_a_wish_that_can_be_repeated(call: Call, store: Database) ->
     call(SAGEMAKER, "CreateTrainingJob", **request())
     call(SAGEMAKER, "StopTrainingJob", second=1, TrainingJobName="job")
     call(SAGEMAKER, "StopTrainingJob", second=2, TrainingJobName="job")
-    key = kind.key("000000000000", "us-east-1", "job")  # type: ignore[arg-type]
+    key = kind.key("000000000000", "us-east-1", "job")
     assert store.read(lambda tx: tx.get(key)).spec["stop_requested_at"] == to_text(NOW + timedelta(seconds=1))
     set_state(store, "job", "Stopped")
     with pytest.raises(ApiFault, match="is in status Stopped"):
@@ -295,7 +295,7 @@ def test_tags_need_a_resource(call: Call, arn: str) -> None:
 def test_a_row_that_nobody_decoded_is_never_needed(call: Callable[..., Any], store: Database) -> None:
     """The spec is plain JSON: what was stored is what the controller reads in its own process."""
     call(SAGEMAKER, "CreateTrainingJob", **request(InputDataConfig=[channel()]))
-    key = kind.key("000000000000", "us-east-1", "job")  # type: ignore[arg-type]
+    key = kind.key("000000000000", "us-east-1", "job")
     row = store.read(lambda tx: tx.get(key))
     assert kind.TrainingSpec.from_row(row.spec).request["InputDataConfig"] == [channel()]
     assert kind.TrainingStatus.from_row(row.status).secondary == "Starting"

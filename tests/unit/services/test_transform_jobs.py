@@ -40,7 +40,7 @@ def request(name: str = "job", **changes: Any) -> dict[str, Any]:
 
 
 def set_state(store: Database, name: str, state: str, at: Any = NOW, **status: Any) -> None:
-    key = kind.key("000000000000", "us-east-1", name)  # type: ignore[arg-type]
+    key = kind.key("000000000000", "us-east-1", name)
     store.write(lambda tx: tx.update_status(row := tx.get(key), {**row.status, **status}, state, now=at, wake_at=None))
 
 

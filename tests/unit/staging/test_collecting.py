@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sagewright.core.errors import BlobStoreFull
+from sagewright.staging.disk import remove_tree
 from sagewright.workloads.transfer import TransferPhase
 from suites.plain_objects import PlainWriter
 
@@ -149,3 +150,29 @@ async def test_odd_names_and_sizes_survive(bench: Bench, model: Path) -> None:
     with archive(bench) as tar:
         assert {"sparse", os.fsdecode(b"bad-\xff"), *names} == set(tar.getnames())
         assert tar.getmember("sparse").size == 10 << 20
+
+
+async def test_folders_nested_deeper_than_python_nests_calls_are_packed_and_removed(bench: Bench, model: Path) -> None:
+    below = os.open(model, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=below)
+        inner = os.open("d", os.O_RDONLY, dir_fd=below)
+        os.close(below)
+        below = inner
+    os.close(os.open("end", os.O_WRONLY | os.O_CREAT, dir_fd=below))
+    os.close(below)
+    done = await bench.ended(bench.outputs())
+    assert done.phase is DONE, done.message
+    with archive(bench) as tar:
+        assert max(tar.getnames(), key=len).count("/") == 1200
+    remove_tree(model)
+    assert not model.exists()
+
+
+async def test_a_link_is_stored_where_nobody_may_look(bench: Bench, model: Path) -> None:
+    """Such as one into /root, when Sagewright runs as another user."""
+    (model / "link").symlink_to("/" + "n" * 300)
+    done = await bench.ended(bench.outputs())
+    assert done.phase is DONE, done.message
+    with archive(bench) as tar:
+        assert tar.getnames() == ["link"]

@@ -107,3 +107,28 @@ async def test_what_cannot_be_an_object_is_refused_by_name(bench: Bench, name: s
     path.symlink_to("/etc/passwd") if name == "link" else path.write_text("x")
     failed = await bench.ended(plain(bench))
     assert (failed.phase, said in failed.message, bench.objects.keys("b")) == (FAILED, True, [])
+
+
+async def test_a_link_to_a_file_of_the_folder_becomes_that_file(bench: Bench) -> None:
+    first, _ = hosts(bench)
+    (first / "model" / "deep").mkdir()
+    (first / "model" / "deep" / "real").write_text("weights")
+    (first / "model" / "best").symlink_to("deep/real")
+    (first / "model" / "deep" / "last").symlink_to("/opt/ml/model/deep/real")
+    done = await bench.ended(plain(bench))
+    assert done.phase is DONE, done.message
+    assert bench.objects.read("b", "out/model/best") == bench.objects.read("b", "out/model/deep/last") == b"weights"
+
+
+@pytest.mark.parametrize(
+    "leads", ["../output", "deep", "gone", "self", "/opt/ml/model/../output/data/x", "/etc/passwd"]
+)
+async def test_any_other_link_is_refused(bench: Bench, leads: str) -> None:
+    first, _ = hosts(bench)
+    (first / "model" / "deep").mkdir()
+    (first / "output" / "data").mkdir(parents=True, exist_ok=True)
+    (first / "output" / "data" / "x").write_text("x")
+    (first / "model" / "self").symlink_to(leads)
+    failed = await bench.ended(plain(bench))
+    assert (failed.phase, bench.objects.keys("b")) == (FAILED, [])
+    assert "'self' is a symbolic link" in failed.message

@@ -123,7 +123,7 @@ def test_a_database_locked_for_too_long_is_said(
     store: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.write(lambda tx: tx.connection.exec_driver_sql("SELECT 1"))
-    store._writer.cursor.execute("PRAGMA busy_timeout=50")  # type: ignore[union-attr]  # so as not to wait 15 s here
+    store._writer.cursor.execute("PRAGMA busy_timeout=50")  # so as not to wait 15 s here
     other = sqlite3.connect(tmp_path / "rows.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="locked"):

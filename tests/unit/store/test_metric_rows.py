@@ -33,8 +33,8 @@ def add(store: Database, minute: int, *values: float, metric: Metric = LATENCY) 
 
 def points(store: Database, metric: Metric = LATENCY) -> dict[int, Samples]:
     def read(tx: object) -> dict[int, Samples]:
-        found = rows.find(tx, metric.region, metric.namespace, metric.name, metric.dimensions)  # type: ignore[arg-type]
-        return dict(rows.read(tx, found[0].id, 0, MINUTE + 200)) if found else {}  # type: ignore[arg-type]
+        found = rows.find(tx, metric.region, metric.namespace, metric.name, metric.dimensions)
+        return dict(rows.read(tx, found[0].id, 0, MINUTE + 200)) if found else {}
 
     return store.read(read)
 

@@ -47,7 +47,7 @@ def test_a_list_in_its_own_order_walks_one_covering_index_and_sorts_nothing(
     store: Database, sort_by: SortBy, descending: bool, state: str | None, bounds: dict[str, object]
 ) -> None:
     for more in ({}, {"name_contains": "x"}, {"after": ("x",) if sort_by is SortBy.NAME else ("x", "y")}):
-        query = Query(KIND, ACCOUNT, REGION, sort_by=sort_by, descending=descending, state=state, **bounds, **more)  # type: ignore[arg-type]
+        query = Query(KIND, ACCOUNT, REGION, sort_by=sort_by, descending=descending, state=state, **bounds, **more)
         steps = plan(store, query)
         inner = steps[steps.index("MATERIALIZE page") + 1 : steps.index("SCAN page")]
         assert len(inner) == 1, steps
@@ -59,7 +59,7 @@ def test_a_list_in_its_own_order_walks_one_covering_index_and_sorts_nothing(
 @pytest.mark.parametrize("state", [None, "Failed"])
 def test_a_list_driven_by_a_moment_seeks_to_it(store: Database, driver: SortBy, state: str | None) -> None:
     bounds = {"created_after": at(1), "changed_after": at(2)}
-    query = Query(KIND, ACCOUNT, REGION, sort_by=SortBy.NAME, state=state, **bounds)  # type: ignore[arg-type]
+    query = Query(KIND, ACCOUNT, REGION, sort_by=SortBy.NAME, state=state, **bounds)
     inner = plan(store, query, driver)[1]
     assert "USING COVERING INDEX" in inner
     assert f"{driver.value}>?" in inner

@@ -69,7 +69,7 @@ def check(request: HttpRequest, secret: str = SECRET, now: datetime | None = Non
 
 def refusal(request: HttpRequest, **options: object) -> Denied:
     with pytest.raises(Denied) as caught:
-        check(request, **options)  # type: ignore[arg-type]
+        check(request, **options)
     return caught.value
 
 

@@ -184,6 +184,10 @@ class TestEnvironment:
             "NVIDIA_VISIBLE_DEVICES": "void",
         }
 
+    def test_the_default_region_is_the_user_s_to_set(self) -> None:
+        made = self.environment(request(Environment={"AWS_DEFAULT_REGION": "eu-west-3"}))
+        assert (made["AWS_DEFAULT_REGION"], made["AWS_REGION"]) == ("eu-west-3", "eu-west-1")
+
     def test_keys_of_the_user_s_own_replace_all_of_ours(self) -> None:
         made = self.environment(request(Environment={"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "mine"}))
         assert made["AWS_ACCESS_KEY_ID"] == "mine"

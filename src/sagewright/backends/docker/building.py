@@ -33,7 +33,7 @@ async def build(
 ) -> str:
     """The new image's id. Raises ImageProblem, BackendUnavailable. `report` gets the build's own lines."""
     if not (folder / dockerfile).is_file():
-        raise ImageProblem(f"There is no {dockerfile} in {folder}. Write one, or name another with --file.")
+        raise ImageProblem(f"There is no {dockerfile} in {folder.resolve()}. Write one, or name another with --file.")
     params = {"t": name, "dockerfile": dockerfile, "rm": "1"}
     if arguments:
         params["buildargs"] = orjson.dumps(dict(arguments)).decode()

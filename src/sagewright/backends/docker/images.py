@@ -181,8 +181,12 @@ def _failure(name: str, words: str) -> str:
 
 def _hint(name: str, words: str, registry: str) -> str:
     here = f"build or load it here: `docker build -t {name} .`"
-    if ".dkr.ecr." in registry:
-        here += ", or name an image of yours to use instead in DATA/images.json"
+    if ".dkr.ecr." in registry:  # whose images are looked for in the registry here first, and by their repository alone
+        own = name.partition("/")[2].partition("@")[0]
+        here = (
+            f"build it and push it to the registry here: `docker build -t {own} .` and `sagewright push {own}`, or "
+            "name an image of yours to use instead in DATA/images.json"
+        )
     if "no such host" in words or "dial tcp" in words or "timeout" in words or "connection refused" in words:
         return f"The registry cannot be reached from here: {here}, or check the network."
     if "no matching manifest" in words:

@@ -64,8 +64,8 @@ def reject(workload: Workload, facts: Facts) -> None:
             f"{asked} asked for, but the NVIDIA driver shows none: check `nvidia-smi` on this machine"
         )
     raise WorkloadRejected(
-        f"{asked} asked for, but the container engine has none: choose a CPU instance type, "
-        "or install the NVIDIA Container Toolkit"
+        f"{asked} asked for by the instance type, but the container engine has none: choose a CPU instance type, such "
+        "as ml.m5.large, or install the NVIDIA Container Toolkit on a machine that has a GPU"
     )
 
 
@@ -182,13 +182,18 @@ def shared_network(workload: Workload, installation: str) -> dict[str, Any] | No
         return inner_network(installation)
     if not workload.peers:
         return None
-    return {
+    network = {
         "Name": hosts_network(workload),
         "Driver": "bridge",
         "Internal": workload.network_isolation,
         "CheckDuplicate": True,
         "Labels": {INSTALLATION: installation},
     }
+    if (
+        workload.network_isolation
+    ):  # an internal network keeps the world out, but not this machine: it has no address then
+        network["Options"] = {"com.docker.network.bridge.inhibit_ipv4": "true"}
+    return network
 
 
 def is_in_shared_network(container: Mapping[str, Any], installation: str) -> bool:

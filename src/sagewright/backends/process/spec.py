@@ -45,8 +45,9 @@ def check(workload: Workload, machine: Machine) -> None:
     gpus = workload.resources.first_gpu + workload.resources.gpus if workload.resources.gpus else 0
     if gpus > machine.gpus:
         found = "" if machine.gpus else " (no /dev/nvidia*)"
+        asked = "1 GPU was" if gpus == 1 else f"{gpus} GPUs were"
         raise WorkloadRejected(
-            f"{gpus} GPUs were asked for and this machine has {machine.gpus}{found}: "
+            f"{asked} asked for and this machine has {machine.gpus}{found}: "
             "choose an instance type without GPU, or run on a machine that has one."
         )
     if workload.peers and not machine.namespaces:

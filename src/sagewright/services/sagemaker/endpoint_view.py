@@ -13,10 +13,11 @@ from typing import Any, Final
 from sagewright.core.clock import from_text
 from sagewright.services.service import Request, Response
 from sagewright.store.kinds import endpoint as kind
-from sagewright.store.kinds.endpoint import EndpointSpec, EndpointStatus, Fleet, Plan, VariantPlan
+from sagewright.store.kinds.endpoint import EndpointSpec, EndpointStatus, Fleet, Instance, Plan, VariantPlan
 from sagewright.store.resources import Resource
 
 _REASON: Final = 1024  # characters of FailureReason
+_STATUS_MESSAGE: Final = 1024  # characters, as in the API model
 _VARIANT_STATUS: Final = {kind.CREATING: "Creating", kind.UPDATING: "Updating", kind.DELETING: "Deleting"}
 
 
@@ -100,11 +101,25 @@ def _variant(variant: VariantPlan, wanted: VariantPlan, fleet: Fleet | None) -> 
 
 
 def _variant_status(word: str, wanted: VariantPlan, fleet: Fleet | None, started: datetime) -> dict[str, Any]:
-    """With how far the instances have come, for whoever waits."""
-    phases = [instance.phase for instance in fleet.of(wanted.name)] if fleet else []
+    """With how far the instances have come, and what has kept one back so far, for whoever waits."""
+    instances = fleet.of(wanted.name) if fleet else ()
+    phases = [instance.phase for instance in instances]
     others = ", ".join(f"{phases.count(phase)} {phase}" for phase in dict.fromkeys(phases) if phase != kind.READY)
     message = f"{phases.count(kind.READY)} of {wanted.count} instances in service" + (f" ({others})" if others else "")
-    return {"Status": word, "StatusMessage": message, "StartTime": started}
+    trouble = next(filter(None, map(_trouble, instances)), "")
+    told = f"{message}. {trouble}"[:_STATUS_MESSAGE] if trouble else message
+    return {"Status": word, "StatusMessage": told, "StartTime": started}
+
+
+def _trouble(instance: Instance) -> str:
+    """What ended its last life, or its last ping; empty when all is well."""
+    if instance.phase == kind.READY:
+        return ""
+    if instance.message or not instance.transcript:
+        return instance.message.partition(" Last log lines:")[0]
+    last = instance.transcript[-1]
+    answer = last["error"] if last["status"] is None else f"{last['status']} {last['body']!r}"
+    return f"The last GET /ping: {answer}"
 
 
 def _is_new_version(spec: EndpointSpec, status: EndpointStatus) -> bool:

@@ -38,6 +38,8 @@ def _check_channel(ctx: Ctx, tx: Tx, request: Request, channel: Mapping[str, Any
         raise later(
             f"A data source other than S3 (channel '{name}')", "Put the data into a bucket and give S3DataSource"
         )
+    if source.get("HubAccessConfig"):
+        raise later(f"HubAccessConfig (channel '{name}')", "Copy the data to a bucket of yours and give its S3Uri")
     _check_source(name, mode, source)
     _check_objects(ctx, tx, request["RoleArn"], source, name)
 

@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sagewright.core.context import Ctx
 from sagewright.services.sagemaker import training_channels, training_conditions, training_hosts, training_outputs
-from sagewright.services.sagemaker.checks import check_role
+from sagewright.services.sagemaker.checks import check_role, later
 from sagewright.services.service import Request
 from sagewright.store.resources import Tx
 from sagewright.wire.faults import validation
 
+_NOT_HERE: Final = (
+    ("ServerlessJobConfig", "Give AlgorithmSpecification and ResourceConfig, with an image that does the work"),
+    ("ModelPackageConfig", "Leave it out; the model is where ModelArtifacts says"),
+    ("MlflowConfig", "Leave it out, and name a tracking server of yours in Environment, as MLFLOW_TRACKING_URI"),
+    ("SessionChainingConfig.EnableSessionTagChaining", "Leave it out, or set it to false"),
+    ("ResourceConfig.TrainingPlanArn", "Leave it out: the job waits for room on this machine"),
+    ("ResourceConfig.InstancePlacementConfig", "Leave it out: all hosts of a job are on this machine"),
+    ("ResourceConfig.InstancePreferences", "Give InstanceType and InstanceCount"),
+)
+
 
 def check(ctx: Ctx, tx: Tx, request: Request) -> None:
     """Raises ApiFault for the first thing that is wrong."""
+    for member, instead in _NOT_HERE:
+        if _asked(request, member):
+            raise later(member, instead)
     _check_algorithm(request.get("AlgorithmSpecification"))
     _check_metrics(request["AlgorithmSpecification"].get("MetricDefinitions", ()))
     training_hosts.check(request.get("ResourceConfig"))
@@ -29,6 +42,13 @@ def check(ctx: Ctx, tx: Tx, request: Request) -> None:
     training_outputs.check(ctx, tx, request)
     training_hosts.check_channels(request)
     training_channels.check(ctx, tx, request)
+
+
+def _asked(request: Request, member: str) -> bool:
+    found: Any = request
+    for name in member.split("."):
+        found = found.get(name) or {}
+    return bool(found)
 
 
 def _check_algorithm(algorithm: Mapping[str, Any] | None) -> None:

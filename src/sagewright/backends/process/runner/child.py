@@ -70,7 +70,9 @@ def _become(task: Task, record: str) -> None:
 def join_network(task: Task) -> str:
     """The address at which the program finds this machine. Its own address goes into the record."""
     if task.bridge:
-        home = network.move_in(task.bridge, task.id, way_out=not task.isolated)
+        home = network.move_in(
+            task.bridge, task.id, way_out=not task.isolated, alone_with_peers=task.isolated and not task.ports
+        )
         files.write_text("address", f"{home.address}:{task.ports[0] if task.ports else 0}")
         return home.gateway
     if task.isolated:

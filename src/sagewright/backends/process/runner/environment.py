@@ -172,8 +172,10 @@ class _Build:
         return code < 0 or any("signal: 9" in line for line in self._lines()[-_TAIL:])
 
     def _explanation(self) -> str:
+        """uv's last lines, from its first error on: what it did before is in build.log."""
         lines = [line.rstrip() for line in self._lines() if line.strip()]
-        return "\n".join(lines[-_TAIL:]) or "uv said nothing"
+        failed = next((at for at, line in enumerate(lines) if line.startswith("error")), 0)
+        return "\n".join(lines[failed:][-_TAIL:]) or "uv said nothing"
 
     def _publish(self) -> None:
         final = self._task.environment_path

@@ -49,14 +49,14 @@ class Netlink:
         self._make(f"make the bridge {name}", attributes)
 
     def make_veth(self, name: str, bridge: int, alias: str, peer: tuple[str, bytes, int]) -> None:
-        """A pair: `name` here, up, a port of `bridge`; `peer` is (name, mac, open namespace). FileExistsError when the
-        name is taken."""
+        """A pair: `name` here, up, a port of `bridge` (0: of none, and not up); `peer` is (name, mac, open namespace).
+        FileExistsError when the name is taken."""
         inner, mac, namespace = peer
         far = _LINK.pack(0, 0, 0, 0, 0) + _attribute(_IFLA_IFNAME, _text(inner)) + _attribute(_IFLA_ADDRESS, mac)
         far += _attribute(_IFLA_NET_NS_FD, struct.pack("=I", namespace))
         near = _attribute(_IFLA_IFNAME, _text(name)) + _attribute(_IFLA_MASTER, struct.pack("=I", bridge))
         near += _info("veth", _attribute(_VETH_PEER, far))
-        self._make(f"make the network interface {name}", near, up=True)
+        self._make(f"make the network interface {name}", near, up=bool(bridge))
         naming = _attribute(_IFLA_IFNAME, _text(name)) + _attribute(_IFLA_IFALIAS, alias.encode()[:255])
         self._ask(f"name the network interface {name}", _NEWLINK, _ACK, _LINK.pack(0, 0, 0, 0, 0) + naming)
 

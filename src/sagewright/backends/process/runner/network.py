@@ -46,16 +46,17 @@ def bridge_name(installation: str) -> str:
     return f"sw-{installation[:12]}" if installation.isalnum() else f"sw-{zlib.crc32(installation.encode()):08x}"
 
 
-def move_in(bridge: str, workload: str, *, way_out: bool) -> Home:
+def move_in(bridge: str, workload: str, *, way_out: bool, alone_with_peers: bool = False) -> Home:
     """Give the calling process a network namespace with an address on the bridge. OSError with what was refused.
 
-    `way_out` is a route to this machine's other addresses and, if it is a router, beyond.
+    `way_out` is a route to this machine's other addresses and, if it is a router, beyond. `alone_with_peers`: the
+    address is its own, and there is no way to the bridge: nobody but its peers, over `links`, reaches it or is reached.
     """
     with Netlink() as outside, alone():
         index, gateway = _bridge(outside, bridge)
         syscalls.unshare(syscalls.CLONE_NEWNET)
         with Netlink() as inside:
-            address = _claim(outside, index, gateway, workload)
+            address = _claim(outside, 0 if alone_with_peers else index, gateway, workload)
             link = socket.if_nametoindex(_INNER)
             inside.up(socket.if_nametoindex("lo"))
             inside.give_address(link, address, PREFIX)
