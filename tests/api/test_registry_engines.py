@@ -91,7 +91,7 @@ def test_podman(tools: Tools, archive: Path) -> None:
     tools.run("podman", "rmi", "--all", "--force")
     for reference in (there, f"{tools.there}@{tools.digest('oci')}"):
         tools.run("podman", "pull", "-q", "--tls-verify=false", reference)
-        assert tools.run("podman", "run", "--rm", reference, "echo", "it runs") == "it runs\n"
+        assert tools.run("podman", "run", "--rm", "--network", "none", reference, "echo", "it runs") == "it runs\n"
         tools.run("podman", "rmi", "--force", reference)
 
 

@@ -66,7 +66,7 @@ def push(data: Path | None, name: str) -> None:
     keyring = Keyring.open(where.keys)
     own = OwnRegistry(address, lambda: registry_tokens.issue(keyring, datetime.now(UTC)))
     digest = _run(settings.docker_host, lambda engine: building.push(engine, name, f"{repository}:{tag}", own, _say))
-    print(f"Pushed {address}/{repository}:{tag} ({digest}). Jobs can also name it")
+    print(f"Pushed {address}/{repository}:{tag}{f' ({digest})' if digest else ''}. Jobs can also name it")
     print(f"  {registry_host(settings.account, settings.region)}/{repository}:{tag}")
 
 

@@ -90,7 +90,8 @@ def _backends(found: list[Capabilities]) -> Iterator[Check]:
             opt = "" if backend.real_opt_ml else "; /opt/ml is not the real path, SAGEMAKER_BASE_DIR is set instead"
             gpus = f", {backend.gpus} GPUs" if backend.gpus else ""
             size = f"{backend.cpus} CPUs, {backend.memory / 2**30:.0f} GiB{gpus}"
-            yield Check(f"backend {backend.name}", True, f"{backend.version} ({size}{opt})".strip())
+            engine = "Podman " if (backend.details or {}).get("engine") == "podman" else ""
+            yield Check(f"backend {backend.name}", True, f"{engine}{backend.version} ({size}{opt})".strip())
             if inputs := (backend.details or {}).get("inputs"):
                 yield Check(f"inputs with {backend.name}", True if backend.layers else None, inputs)
         else:

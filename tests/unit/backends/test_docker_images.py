@@ -87,11 +87,14 @@ class TestPlace:
             place.find(None)
 
     def test_the_first_usable_socket_is_taken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        paths = [tmp_path / "none.sock", tmp_path / "there.sock"]
+        paths = [tmp_path / "none.sock", tmp_path / "there.sock", tmp_path / "answers.sock"]
         monkeypatch.setattr(place, "candidates", lambda: paths)
-        with socket.socket(socket.AF_UNIX) as bound:
+        with socket.socket(socket.AF_UNIX) as bound, socket.socket(socket.AF_UNIX) as listening:
             bound.bind(str(paths[1]))
             assert place.find(None) == f"unix://{paths[1]}"
+            listening.bind(str(paths[2]))
+            listening.listen()
+            assert place.find(None) == f"unix://{paths[2]}"
         assert place.find("tcp://far:2375") == "tcp://far:2375"
 
 

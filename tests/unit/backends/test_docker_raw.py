@@ -66,6 +66,11 @@ async def test_an_answer_in_pieces_is_read_to_its_end(tmp_path: Path) -> None:
         assert await read(socket) == b"one\r\ntwo"
 
 
+async def test_podman_says_the_length_of_an_empty_log(tmp_path: Path) -> None:
+    async with answering(tmp_path, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as socket:
+        assert await read(socket) == b""
+
+
 @pytest.mark.parametrize("cut", [0, 10, len(OK), len(OK) + 4, len(OK) + 12])
 async def test_a_cut_is_not_the_end(tmp_path: Path, cut: int) -> None:
     async with answering(tmp_path, (OK + chunked([b"1234567", b"8"]))[:cut]) as socket:
@@ -87,7 +92,15 @@ async def test_a_refusal_has_the_engine_s_words(tmp_path: Path, answer: bytes) -
     assert (told.value.status, told.value.body) == (404, "gone")
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-x\r\n\r\n", OK + b"zz\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nbody"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-x\r\n\r\n",
+        OK + b"zz\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nbody",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody",
+    ],
+)
 async def test_what_is_no_chunked_http_is_an_error(tmp_path: Path, answer: bytes) -> None:
     async with answering(tmp_path, answer) as socket:
         with pytest.raises(ValueError):

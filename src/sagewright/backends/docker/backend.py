@@ -214,13 +214,19 @@ class DockerBackend:
             facts = await self._engine.facts()
             check_image(image, name, facts, workload.required_labels)
             layering = (await self._layers.result()).options if any(each.changes for each in workload.mounts) else ""
-            config = spec.container_config(
-                workload, self._installation, image, facts, limits=self._raises_limits, layering=layering
-            )
-            config["Image"] = image.id if workload.image.digest else name
             for volume in spec.inner_volumes(workload, image):
                 make_room(volume, workload.mounts)
-            async with self._networks.entered(workload):
+            async with self._networks.entered(workload) as machine:
+                config = spec.container_config(
+                    workload,
+                    self._installation,
+                    image,
+                    facts,
+                    limits=self._raises_limits,
+                    layering=layering,
+                    machine=machine,
+                )
+                config["Image"] = image.id if workload.image.digest else name
                 return await self._create_and_start(workload, config)
         except ImageProblem as problem:
             self._fail(workload.id, ExitCause.IMAGE, str(problem))

@@ -99,11 +99,21 @@ async def pull(
     auth = own.auth() if own and is_own else credentials_for(credentials, registry_of(name))
     progress = Progress(name)
     try:
-        async with aclosing(engine.pull(_full_name(name), auth)) as steps:
+        async with aclosing(engine.pull(*_how_to_pull(name, is_podman=(await engine.facts()).podman), auth)) as steps:
             async for step in steps:
                 report(progress.after(step))
     except EngineRefused as refused:
         raise ImageProblem(_failure(name, refused.message)) from refused
+
+
+def _how_to_pull(name: str, *, is_podman: bool) -> tuple[str, dict[str, str]]:
+    """The path and its parameters. A registry on loopback may be spoken to without TLS: Docker does so by itself,
+    Podman when it is told through its own API."""
+    full = _full_name(name)
+    if is_podman and full.startswith(("127.", "localhost:")):
+        return "libpod/images/pull", {"reference": full, "tlsVerify": "false"}
+    last = full.rpartition("/")[2]  # without a tag the engine would pull every one there is
+    return "images/create", {"fromImage": full} | ({} if ":" in last or "@" in last else {"tag": "latest"})
 
 
 class Progress:

@@ -32,20 +32,21 @@ class Networks:
         self._entering: Counter[str] = Counter()  # containers that are being started in each
 
     @asynccontextmanager
-    async def entered(self, workload: Workload) -> AsyncIterator[None]:
-        """The network of this workload is there, and stays until its container has been started in it.
+    async def entered(self, workload: Workload) -> AsyncIterator[str]:
+        """The network of this workload is there, and stays until its container has been started in it. Gives this
+        machine's address in it, as the container is to know it.
 
         Raises BackendUnavailable also where the engine has no addresses left: the end of another job frees some."""
         config = spec.shared_network(workload, self._installation)
         if config is None:
-            yield
+            yield spec.HOST_GATEWAY if workload.network_isolation else await self._machine(spec.DEFAULT_NETWORK)
             return
         name = config["Name"]
         self._entering[name] += 1
         try:
             async with self._changing:
                 await self._make(config)
-            yield
+            yield await self._machine(name)
         finally:
             self._entering[name] -= 1
 
@@ -57,6 +58,15 @@ class Networks:
             for name in await self._engine.networks(f"{spec.INSTALLATION}={self._installation}"):
                 if not self._entering[name]:
                     await self._engine.delete_network(name)
+
+    async def _machine(self, network: str) -> str:
+        """Podman learned Docker's word for it late (4.7), and takes it for an address before."""
+        if not (await self._engine.facts()).podman:
+            return spec.HOST_GATEWAY
+        try:
+            return await self._engine.gateway(network) or spec.HOST_GATEWAY
+        except EngineRefused as refused:
+            raise BackendUnavailable(f"the container engine cannot tell of a network: {refused.message}") from refused
 
     async def _make(self, config: Mapping[str, Any]) -> None:
         try:

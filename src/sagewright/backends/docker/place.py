@@ -27,12 +27,13 @@ def candidates() -> list[Path]:
 
 
 def find(host: str | None) -> str:
-    """The address to connect to: what was asked for, or the first socket that may be used, or the first there is."""
+    """The address to connect to: what was asked for, or the first socket on which somebody listens, or the first that
+    may be used, or the first there is."""
     if host:
         return host
     there = [path for path in candidates() if path.is_socket()]
     usable = [path for path in there if os.access(path, os.W_OK)]
-    for path in (*usable, *there):
+    for path in (*filter(_listens, usable), *usable, *there):
         return f"unix://{path}"
     raise BackendUnavailable(problem(None))
 

@@ -22,11 +22,14 @@ from sagewright.core.errors import BackendUnavailable
 from sagewright.workloads.observation import ExitCause, Observation
 
 _AT_ONCE: Final = timedelta(seconds=5)
+_KILLED: Final = 137  # 128 + SIGKILL
 _START: Final = 64 << 10  # bytes of the engine's tar: the headers, and the first line
 
 
 async def explained(engine: Engine, container: Mapping[str, Any], seen: Observation) -> Observation:
-    """The same look, with what is wrong with the program's file where that can be told."""
+    """The same look, with what is wrong with the program's file, or who killed it, where that can be told."""
+    if seen.exit_code == _KILLED and seen.cause is ExitCause.EXIT and not seen.message:
+        return replace(seen, message=await _killer(engine, container))
     command = _command(container["Config"])
     path = _path(command, container["Config"])
     if not path or not _may_not_have_started(seen):
@@ -36,6 +39,17 @@ async def explained(engine: Engine, container: Mapping[str, Any], seen: Observat
         return seen
     message = f"The program could not be started ({' '.join(command[:4])}): {why}"
     return replace(seen, cause=ExitCause.START, exit_code=None, message=message)
+
+
+async def _killer(engine: Engine, container: Mapping[str, Any]) -> str:
+    """Podman hears of the kernel's killing for memory on cgroup v2 only."""
+    limit = container["HostConfig"].get("Memory")
+    if not limit or not (await engine.facts()).podman:
+        return ""
+    return (
+        f"The container was killed, and not by StopTrainingJob: most likely because it reached its memory limit of "
+        f"{limit / (1 << 30):.1f} GiB, which this engine does not tell. Use an instance type with more memory."
+    )
 
 
 def _may_not_have_started(seen: Observation) -> bool:

@@ -68,9 +68,11 @@ async def get(path: str, target: str, connect: float) -> AsyncGenerator[bytes, N
         await loop.sock_sendall(
             connection, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
         )
-        status, chunked, rest = await _head(connection)
+        status, chunked, length, rest = await _head(connection)
         if status != 200:
             raise Answered(status, (await _whole(connection, rest, chunked=chunked)).decode("utf-8", "replace"))
+        if rest == b"" and length == 0:
+            return  # Podman, of a log without lines
         if not chunked:
             raise ValueError("a stream that is not chunked: its end could not be told from a cut")
         chunks = Chunks()
@@ -84,8 +86,8 @@ async def get(path: str, target: str, connect: float) -> AsyncGenerator[bytes, N
                 raise ConnectionResetError("the connection was closed before the stream's end")
 
 
-async def _head(connection: socket.socket) -> tuple[int, bool, bytes]:
-    """The status, whether the body is chunked, and what came of it already."""
+async def _head(connection: socket.socket) -> tuple[int, bool, int | None, bytes]:
+    """The status, whether the body is chunked, its length where it is told, and what came of it already."""
     got = b""
     while b"\r\n\r\n" not in got:
         if len(got) > _HEAD or not (more := await asyncio.get_running_loop().sock_recv(connection, _READ)):
@@ -96,8 +98,9 @@ async def _head(connection: socket.socket) -> tuple[int, bool, bytes]:
     protocol, status = first.split(b" ", 2)[:2]
     if not protocol.startswith(b"HTTP/1."):
         raise ValueError(f"no HTTP: {first[:40]!r}")
-    chunked = any(line.lower().replace(b" ", b"") == b"transfer-encoding:chunked" for line in lines)
-    return int(status), chunked, rest
+    fields = [line.lower().replace(b" ", b"") for line in lines]
+    length = next((int(each.partition(b":")[2]) for each in fields if each.startswith(b"content-length:")), None)
+    return int(status), b"transfer-encoding:chunked" in fields, length, rest
 
 
 async def _whole(connection: socket.socket, body: bytes, *, chunked: bool) -> bytes:

@@ -24,6 +24,8 @@ INSTALLATION: Final = "sagewright.installation"
 WORKLOAD: Final = "sagewright.workload"
 GRACE: Final = "sagewright.stop-grace"  # seconds
 DIGEST: Final = "sagewright.image-digest"
+HOST_GATEWAY: Final = "host-gateway"  # Docker's word for this machine's address
+DEFAULT_NETWORK: Final = "bridge"
 
 _LEGAL_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,200}")
 _LEGAL_IMAGE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]{0,254}")
@@ -68,10 +70,17 @@ def reject(workload: Workload, facts: Facts) -> None:
 
 
 def container_config(
-    workload: Workload, installation: str, image: Image, facts: Facts, *, limits: bool = True, layering: str = ""
+    workload: Workload,
+    installation: str,
+    image: Image,
+    facts: Facts,
+    *,
+    limits: bool = True,
+    layering: str = "",
+    machine: str = HOST_GATEWAY,
 ) -> dict[str, Any]:
     """The body of POST /containers/create. `limits` False leaves out ulimits that the engine may not raise; `layering`
-    are the options for layered mounts."""
+    are the options for layered mounts; `machine` is this machine's address as the container is to know it."""
     config: dict[str, Any] = {
         "Image": workload.image.name,
         "Hostname": workload.hostname,
@@ -79,7 +88,7 @@ def container_config(
         "Labels": _labels(workload, installation, image),
         "Healthcheck": {"Test": ["NONE"]},  # the platform looks after health, not the image
         "ExposedPorts": {f"{port}/tcp": {} for port in workload.ports},
-        "HostConfig": _host_config(workload, installation, image, facts, limits=limits)
+        "HostConfig": _host_config(workload, installation, image, facts, limits=limits, machine=machine)
         | {"Mounts": _mounts(workload, installation, image, layering)},
     }
     if workload.peers:
@@ -105,14 +114,16 @@ def _labels(workload: Workload, installation: str, image: Image) -> dict[str, st
     }
 
 
-def _host_config(workload: Workload, installation: str, image: Image, facts: Facts, *, limits: bool) -> dict[str, Any]:
+def _host_config(
+    workload: Workload, installation: str, image: Image, facts: Facts, *, limits: bool, machine: str
+) -> dict[str, Any]:
     resources = workload.resources
     host: dict[str, Any] = {
         "Init": False,  # the engine's own default may be true
         "LogConfig": _log_config(facts),
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
-        **_network(workload, installation, facts),
+        **_network(workload, installation, facts, machine),
     }
     if resources.cpus is not None:
         host["NanoCpus"] = int(min(resources.cpus, facts.cpus) * 1e9)
@@ -204,7 +215,7 @@ def inner_network(installation: str) -> dict[str, Any]:
     }
 
 
-def _network(workload: Workload, installation: str, facts: Facts) -> dict[str, Any]:
+def _network(workload: Workload, installation: str, facts: Facts, machine: str) -> dict[str, Any]:
     """The default bridge, or the one of a job's hosts; the engine itself writes the host name and address into
     /etc/hosts there."""
     if is_reached_in_isolation(workload):
@@ -215,7 +226,7 @@ def _network(workload: Workload, installation: str, facts: Facts) -> dict[str, A
     if workload.network_isolation:
         names = [f"{workload.hostname}:127.0.0.1"] if workload.hostname else []
         return {"NetworkMode": "none", "ExtraHosts": names}
-    network: dict[str, Any] = {"ExtraHosts": ["host.docker.internal:host-gateway"]}
+    network: dict[str, Any] = {"ExtraHosts": [f"host.docker.internal:{machine}"]}
     if workload.peers:
         network["NetworkMode"] = hosts_network(workload)
     if not facts.direct:
