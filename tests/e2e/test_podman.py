@@ -74,7 +74,7 @@ class Podman:
         self._command = ["podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run"]
         self._command += ["--network-config-dir", f"{folder}/networks", "--tmpdir", f"{folder}/tmp"]
         service = [*self._command, "system", "service", "--time", "0", f"unix://{self.socket}"]
-        self._service = subprocess.Popen(service, env=self._env, stderr=subprocess.DEVNULL)
+        self._service = subprocess.Popen(service, env=self._env, stderr=subprocess.DEVNULL, cwd=folder)
 
     def run(self, *words: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run([*self._command, *words], env=self._env, capture_output=True, check=check, **options)
