@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DATA ?= .demo-data
-# Most tests wait for containers and processes: more workers than cores pay off.
+# Most tests wait for containers and processes: more workers than cores pay off. The longest files come first, as they stand.
 TEST_WORKERS ?= 3
 
 .PHONY: help setup demo tutorial test check bench clean
@@ -30,7 +30,7 @@ test: setup check ## everything: sets up an engine and the official clients, the
 	@scripts/engine
 	@scripts/images
 	@scripts/sdk-venvs
-	@$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile
+	@$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: setup ## the measured claims, one script each
 	@scripts/bench

@@ -64,7 +64,7 @@ def test_a_program_that_calls_one_that_is_not_executable(server: Server, build: 
 
 def test_a_program_that_calls_one_that_is_missing(server: Server, build: Build) -> None:
     image = build('ENTRYPOINT ["/bin/sh", "-c", "python3 train.py", "sh"]')
-    reason = reason_of(server, image, "missing")
+    reason = reason_of(server, image, "calls-missing")
     assert reason.startswith("AlgorithmError: ")
     assert "exit code: 127" in reason
     assert "was not found in the container" in reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,13 +89,14 @@ class Podman:
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+def podman() -> Iterator[Podman]:
     need(PYTHON)
     if os.geteuid() or not shutil.which("podman") or not shutil.which("runc") or not all(map(Path.exists, NETWORK)):
         pytest.skip("Podman cannot run containers here: root, podman, runc, netavark and aardvark-dns (scripts/engine)")
     if Path("/sys/class/net/podman0").exists():
         pytest.skip("another Podman runs containers here, and two cannot share the bridge podman0")
-    made = Podman(tmp_path_factory.mktemp("podman"))
+    folder = Path(tempfile.mkdtemp(prefix="podman-"))  # it takes no path of more than 50 characters
+    made = Podman(folder)
     try:
         wait_for(made.socket.exists, "Podman listens")
         with subprocess.Popen(["docker", "save", PYTHON], stdout=subprocess.PIPE) as saved:
@@ -102,6 +104,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
         yield made
     finally:
         made.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
         re.compile(r"Read-only file system"),
         _always(
             "A program may write to /opt/ml/model, /opt/ml/output, /opt/ml/checkpoints and /tmp; FastFile channels and "
-            "the model behind an endpoint, are read-only."
+            "the model behind an endpoint are read-only."
         ),
     ),
     (

@@ -1,6 +1,6 @@
 """Networks that containers of this installation share: made before the first of them starts, removed with the last.
 
-    isolated, serves a port    one for all; this machine reaches them, they reach nobody    sagewright-<installation>
+    isolated, serves a port    one for all; this machine and they reach each other only    sagewright-<installation>
     hosts of one job           one for each job, in which each is reached by its name       <id of algo-1>-hosts
 
 Owns: making and removing them. Does not own: what a container says of its network (`spec`).
