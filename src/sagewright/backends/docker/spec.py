@@ -203,8 +203,8 @@ def is_in_shared_network(container: Mapping[str, Any], installation: str) -> boo
 
 
 def inner_network(installation: str) -> dict[str, Any]:
-    """The body of POST /networks/create: this machine reaches the containers in it, and they reach this machine's address
-    in it, but neither the world nor each other."""
+    """The body of POST /networks/create: this machine reaches the containers in it, and they reach this machine's
+    address in it, but neither the world nor each other."""
     return {
         "Name": f"sagewright-{installation}",
         "Driver": "bridge",
