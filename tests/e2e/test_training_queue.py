@@ -16,18 +16,20 @@ COUNT = 10
 @pytest.mark.docker
 def test_jobs_beyond_the_machine_wait_in_order_and_all_run_once(server: Server, docker_image: str) -> None:
     jobs = Jobs(server, docker_image, "queue")
+    holder = jobs.create("sleep", ResourceConfig=whole_machine())
     names = [jobs.create("ok", ResourceConfig=whole_machine()) for _ in range(COUNT)]
+    jobs.running(holder)
     shown = [jobs.sagemaker.describe_training_job(TrainingJobName=name) for name in names]
-    waiting = [job for job in shown if job["SecondaryStatus"] == "Pending"]
-    assert waiting
-    assert all("Waiting for capacity - " in job["SecondaryStatusTransitions"][-1]["StatusMessage"] for job in waiting)
+    assert {job["SecondaryStatus"] for job in shown} == {"Pending"}
+    assert all("Waiting for capacity - " in job["SecondaryStatusTransitions"][-1]["StatusMessage"] for job in shown)
     listed = {
         job.get("TrainingJobName"): job for job in json.loads(server.run("jobs", "--json", "--limit", "20").stdout)
     }
     assert set(names) <= set(listed)
-    queued = [listed[name]["QueuePosition"] for name in names if "QueuePosition" in listed[name]]
+    queued = [listed[name]["QueuePosition"] for name in names]
     assert queued == sorted(queued), "the line is in the order of creation"
     assert " in line - " in server.run("jobs").stdout
+    jobs.sagemaker.stop_training_job(TrainingJobName=holder)
 
     def ended() -> list[dict[str, object]] | None:
         found = [jobs.sagemaker.describe_training_job(TrainingJobName=name) for name in names]
@@ -37,7 +39,7 @@ def test_jobs_beyond_the_machine_wait_in_order_and_all_run_once(server: Server, 
     assert {job["TrainingJobStatus"] for job in done} == {"Completed"}
     starts = [job["TrainingStartTime"] for job in done]
     assert starts == sorted(starts), "they begin in the order in which they were created"
-    objects = jobs.s3.list_objects_v2(Bucket=BUCKET, Prefix="out/queue-")["Contents"]
+    objects = jobs.s3.list_objects_v2(Bucket=BUCKET, Prefix="out/queue-ok-")["Contents"]
     assert len([each for each in objects if each["Key"].endswith("model.tar.gz")]) == COUNT
 
 
